@@ -1,0 +1,111 @@
+# For OpenBSD make, bmake and GNU make alike: nothing but what all of them do.
+#
+# Set on the command line or in the environment: CC, CFLAGS, CPPFLAGS, LDFLAGS,
+# LDLIBS, WARNFLAGS, PREFIX, SBINDIR, MANDIR, DESTDIR.
+
+VERSION =	0.1
+
+PREFIX ?=	/usr/local
+SBINDIR ?=	${PREFIX}/sbin
+MANDIR ?=	${PREFIX}/man
+
+CC ?=		cc
+CFLAGS ?=	-O2 -g
+WARNFLAGS ?=	-Wall -Wextra -Wshadow -Wstrict-prototypes \
+		-Wmissing-prototypes -Wold-style-definition -Wpointer-arith \
+		-Wpointer-sign -Wcast-qual -Wwrite-strings
+INSTALL ?=	install
+
+# For "make regress": the binary to test, the test files (none: all).
+KFCGI ?=	kfcgi
+TESTS ?=
+
+# The worker runs in jails that are empty; macOS has no static binaries.
+STATICFLAG ?=	-static
+
+COMPILE =	${CC} ${CFLAGS} ${WARNFLAGS} ${CPPFLAGS}
+COMPAT =	compat/compat.c compat/compat.h compat/queue.h
+HELPERS =	regress/client regress/compat-test regress/worker
+BUILT =		kfcgi kfcgi.o compat.o kfcgi.html ${HELPERS}
+DISTFILES =	LICENSE Makefile README.md compat kfcgi.8 kfcgi.c regress
+
+all: kfcgi
+
+kfcgi: kfcgi.o compat.o
+	${CC} ${CFLAGS} ${LDFLAGS} -o kfcgi kfcgi.o compat.o ${LDLIBS}
+
+kfcgi.o: kfcgi.c compat/compat.h compat/queue.h
+	${COMPILE} -c -o kfcgi.o kfcgi.c
+
+compat.o: ${COMPAT}
+	${COMPILE} -c -o compat.o compat/compat.c
+
+# These do not share compat.o: kfcgi may have been built with a sanitizer,
+# which does not go with -static.
+regress/worker: regress/worker.c ${COMPAT}
+	${COMPILE} ${LDFLAGS} ${STATICFLAG} -o regress/worker \
+	    regress/worker.c compat/compat.c ${LDLIBS}
+
+regress/client: regress/client.c ${COMPAT}
+	${COMPILE} ${LDFLAGS} -o regress/client \
+	    regress/client.c compat/compat.c ${LDLIBS}
+
+regress/compat-test: regress/compat.c ${COMPAT}
+	${COMPILE} ${LDFLAGS} -o regress/compat-test \
+	    regress/compat.c compat/compat.c ${LDLIBS}
+
+regress: kfcgi ${HELPERS}
+	@k='${KFCGI}'; case $$k in /*) ;; *) k=`pwd`/$$k ;; esac; \
+	KFCGI=$$k CC='${CC}' TESTS='${TESTS}' sh regress/run
+
+demo: kfcgi regress/client regress/worker
+	@sh regress/demo
+
+bench: kfcgi regress/client regress/worker
+	@sh regress/bench
+
+deps:
+	@sh regress/deps
+
+install: kfcgi
+	${INSTALL} -d ${DESTDIR}${SBINDIR} ${DESTDIR}${MANDIR}/man8
+	${INSTALL} -c -m 0755 kfcgi ${DESTDIR}${SBINDIR}/kfcgi
+	${INSTALL} -c -m 0644 kfcgi.8 ${DESTDIR}${MANDIR}/man8/kfcgi.8
+
+uninstall:
+	rm -f ${DESTDIR}${SBINDIR}/kfcgi ${DESTDIR}${MANDIR}/man8/kfcgi.8
+
+# A page may refer to one that only another system has.
+lint:
+	mandoc -T lint -W warning kfcgi.8
+	@if mandoc -T lint -W style kfcgi.8 | \
+	    grep -v 'referenced manual not found'; then exit 1; fi
+	@if command -v cppcheck >/dev/null 2>&1; then \
+		echo cppcheck; \
+		cppcheck --quiet --std=c99 --inline-suppr --error-exitcode=1 \
+		    --enable=warning,performance,portability \
+		    kfcgi.c compat/compat.c regress/*.c; \
+	else echo 'cppcheck: not found, skipped'; fi
+	@for f in `grep -ls '^#!.*/sh' regress/*` regress/*.sh; do \
+		test ! -f $$f || { echo sh -n $$f; sh -n $$f; } || exit 1; \
+	done
+
+html: kfcgi.html
+
+kfcgi.html: kfcgi.8
+	mandoc -T html kfcgi.8 >kfcgi.html.tmp
+	mv kfcgi.html.tmp kfcgi.html
+
+dist:
+	rm -rf kfcgi-${VERSION}
+	mkdir kfcgi-${VERSION}
+	cp -R ${DISTFILES} kfcgi-${VERSION}
+	cd kfcgi-${VERSION} && rm -f ${BUILT}
+	tar -czf kfcgi-${VERSION}.tar.gz kfcgi-${VERSION}
+	rm -rf kfcgi-${VERSION}
+
+clean:
+	rm -f ${BUILT} kfcgi.html.tmp kfcgi-${VERSION}.tar.gz
+	rm -rf kfcgi-${VERSION}
+
+.PHONY: all bench clean demo deps dist html install lint regress uninstall

@@ -1,0 +1,847 @@
+/*
+ * Copyright (c) 2026 The kfcgi authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+
+/*
+ * Tests what compat/ has in place of OpenBSD's, each on its own and under its
+ * own name, so that Linux runs what only macOS uses.  TAP on standard output.
+ *
+ * Whatever closes descriptors, lowers limits or gives up root does so in a
+ * child.  Waits have no timeout of their own: if one is never woken, alarm(2)
+ * ends the program.
+ */
+
+#include "../compat/compat.h"
+
+#include <sys/resource.h>
+#include <sys/select.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#ifdef __OpenBSD__
+
+int
+main(void)
+{
+	printf("1..0 # SKIP OpenBSD needs nothing of compat\n");
+	return 0;
+}
+
+#else
+
+#define PLAN		120
+#define TIMEOUT		120
+#define NOBODY		65534
+#define nitems(a)	(sizeof(a) / sizeof((a)[0]))
+
+struct item {
+	TAILQ_ENTRY(item)	 entry;
+	int			 id;
+};
+TAILQ_HEAD(list, item);
+
+static int	 child_ok(int (*)(void));
+static void	 close_from(int);
+static int	 closefrom_emfile(void);
+static int	 closefrom_hard(void);
+static int	 closefrom_limit(void);
+static int	 closefrom_many(void);
+static int	 closefrom_none(void);
+static int	 closefrom_some(void);
+static __dead void die(const char *);
+static int	 drop_root(void);
+static int	 gaps(int, const int *, size_t);
+static int	 is_open(int);
+static int	 listener(struct sockaddr_un *);
+static int	 list_is(struct list *, const char *);
+static int	 may_drop(void);
+static void	 ok(int, const char *, ...)
+		    __attribute__((__format__(printf, 2, 3)));
+static void	 on_usr1(int);
+static int	 open_at(int);
+static int	 poll1(int, int, const struct timespec *);
+static void	 skip(int, const char *);
+static int	 set_limit(rlim_t, int);
+static void	 test_accept4(void);
+static void	 test_closefrom(void);
+static void	 test_names(void);
+static void	 test_ppoll(void);
+static void	 test_ppoll_bad(void);
+static void	 test_ppoll_hup(void);
+static void	 test_ppoll_signal(void);
+static void	 test_setres(void);
+static void	 test_strlcpy(void);
+static void	 test_strtonum(void);
+static void	 test_tailq(void);
+static void	 test_tailq_safe(void);
+
+static const struct timespec	 zero = { 0, 0 };
+static const char		*fd_dir;	/* NULL: compat's own choice */
+static int			 failed, tests;
+static volatile sig_atomic_t	 got_usr1;
+
+int
+main(void)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	alarm(TIMEOUT);
+	printf("1..%d\n", PLAN);
+
+	test_names();
+	test_strtonum();
+	test_strlcpy();
+	test_closefrom();
+	test_ppoll();
+	test_ppoll_bad();
+	test_ppoll_hup();
+	test_ppoll_signal();
+	test_accept4();
+	test_setres();
+	test_tailq();
+	test_tailq_safe();
+
+	if (tests != PLAN) {
+		printf("# planned %d tests, made %d\n", PLAN, tests);
+		failed++;
+	}
+	return failed != 0;
+}
+
+static void
+ok(int good, const char *fmt, ...)
+{
+	va_list	 ap;
+
+	printf("%sok %d - ", good ? "" : "not ", ++tests);
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	printf("\n");
+	if (!good)
+		failed++;
+}
+
+static void
+skip(int n, const char *why)
+{
+	while (n-- > 0)
+		printf("ok %d # SKIP %s\n", ++tests, why);
+}
+
+/* What the tests stand on gave way. */
+static __dead void
+die(const char *what)
+{
+	printf("Bail out! %s: %s\n", what, strerror(errno));
+	exit(1);
+}
+
+static int
+child_ok(int (*func)(void))
+{
+	pid_t	 pid;
+	int	 status;
+
+	if ((pid = fork()) == -1)
+		die("fork");
+	if (pid == 0) {
+		alarm(TIMEOUT);
+		_exit(!func());
+	}
+	if (waitpid(pid, &status, 0) == -1)
+		die("waitpid");
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* The plain names are there, whoever provides them, and do the same. */
+static void
+test_names(void)
+{
+	const char	*errstr;
+	struct pollfd	 pfd = { -1, POLLIN, 0 };
+	char		 buf[4];
+
+	ok(strtonum("7", 1, 9, &errstr) == 7 && errstr == NULL,
+	    "strtonum by its plain name");
+	ok(strlcpy(buf, "four", sizeof(buf)) == 4 && strcmp(buf, "fou") == 0,
+	    "strlcpy by its plain name");
+	ok(ppoll(&pfd, 1, &zero, NULL) == 0, "ppoll by its plain name");
+	ok(accept4(-1, NULL, NULL, SOCK_CLOEXEC) == -1 && errno == EBADF,
+	    "accept4 by its plain name");
+	ok(setresgid((gid_t)-1, (gid_t)-1, (gid_t)-1) == 0 ||
+	    errno == EINVAL || errno == EPERM,
+	    "setresgid by its plain name");
+	ok(setresuid((uid_t)-1, (uid_t)-1, (uid_t)-1) == 0 ||
+	    errno == EINVAL || errno == EPERM,
+	    "setresuid by its plain name");
+	ok(pledge("stdio", NULL) == 0, "pledge promises and does nothing");
+}
+
+static void
+test_strtonum(void)
+{
+	static const struct {
+		const char	*s;
+		long long	 min, max, want;
+		const char	*err;
+	} t[] = {
+		{ "0",		0,	0,	0,	NULL },
+		{ "-0",		0,	0,	0,	NULL },
+		{ "1",		1,	10,	1,	NULL },
+		{ "10",		1,	10,	10,	NULL },
+		{ "0",		1,	10,	0,	"too small" },
+		{ "11",		1,	10,	0,	"too large" },
+		{ "-3",		-3,	-1,	-3,	NULL },
+		{ "-4",		-3,	-1,	0,	"too small" },
+		{ "0",		-3,	-1,	0,	"too large" },
+		{ "+5",		1,	10,	5,	NULL },
+		{ "+-5",	-10,	10,	0,	"invalid" },
+		{ "007",	1,	10,	7,	NULL },
+		{ " \t\n 5",	1,	10,	5,	NULL },
+		{ "5 ",		1,	10,	0,	"invalid" },
+		{ "",		0,	10,	0,	"invalid" },
+		{ " ",		0,	10,	0,	"invalid" },
+		{ "-",		-10,	10,	0,	"invalid" },
+		{ "5x",		1,	10,	0,	"invalid" },
+		{ "x5",		1,	10,	0,	"invalid" },
+		{ "0x5",	0,	10,	0,	"invalid" },
+		{ "5.0",	0,	10,	0,	"invalid" },
+		{ "5",		10,	1,	0,	"invalid" },
+		{ "99x",	1,	10,	0,	"invalid" },
+		{ "99999999999999999999x", 1, 10, 0,	"invalid" },
+		{ "9223372036854775807", LLONG_MIN, LLONG_MAX, LLONG_MAX,
+		    NULL },
+		{ "-9223372036854775808", LLONG_MIN, LLONG_MAX, LLONG_MIN,
+		    NULL },
+		{ "9223372036854775808", LLONG_MIN, LLONG_MAX, 0,
+		    "too large" },
+		{ "-9223372036854775809", LLONG_MIN, LLONG_MAX, 0,
+		    "too small" },
+		{ "99999999999999999999", 1,	10,	0,	"too large" },
+		{ "-99999999999999999999", 1,	10,	0,	"too small" },
+	};
+	const char	*errstr;
+	long long	 n;
+	size_t		 i;
+	int		 error, good, want;
+
+	for (i = 0; i < nitems(t); i++) {
+		errstr = "untouched";
+		errno = E2BIG;
+		n = compat_strtonum(t[i].s, t[i].min, t[i].max, &errstr);
+		error = errno;
+		if (t[i].err == NULL) {
+			want = E2BIG;	/* success leaves errno alone */
+			good = errstr == NULL;
+		} else {
+			want = strcmp(t[i].err, "invalid") == 0 ? EINVAL :
+			    ERANGE;
+			good = errstr != NULL && strcmp(errstr, t[i].err) == 0;
+		}
+		ok(good && n == t[i].want && error == want,
+		    "strtonum(\"%s\", %lld, %lld): %s",
+		    t[i].s[0] == ' ' && t[i].s[1] != '\0' ? "blanks 5" :
+		    t[i].s, t[i].min, t[i].max,
+		    t[i].err == NULL ? "good" : t[i].err);
+	}
+	errno = 0;
+	ok(compat_strtonum("1x", 0, 9, NULL) == 0 && errno == EINVAL &&
+	    compat_strtonum("8", 0, 9, NULL) == 8,
+	    "strtonum does without errstr");
+}
+
+static void
+test_strlcpy(void)
+{
+	char	 buf[8];
+
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "abc", sizeof(buf)) == 3 &&
+	    memcmp(buf, "abc\0xxxx", 8) == 0, "strlcpy of what fits");
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "abc", 4) == 3 &&
+	    memcmp(buf, "abc\0xxxx", 8) == 0, "strlcpy of what just fits");
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "abcd", 4) == 4 &&
+	    memcmp(buf, "abc\0xxxx", 8) == 0, "strlcpy of one too many");
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "a longer string", 1) == 15 &&
+	    memcmp(buf, "\0xxxxxxx", 8) == 0, "strlcpy into one byte");
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "abc", 0) == 3 && buf[0] == 'x',
+	    "strlcpy into none");
+	ok(compat_strlcpy(buf, "", sizeof(buf)) == 0 && buf[0] == '\0',
+	    "strlcpy of nothing");
+}
+
+static int
+is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) != -1;
+}
+
+/* Make fd a descriptor; false if the limit does not allow it. */
+static int
+open_at(int fd)
+{
+	return is_open(fd) || dup2(0, fd) == fd;
+}
+
+/* Set the soft limit of descriptors, and the hard one if told to. */
+static int
+set_limit(rlim_t n, int hard)
+{
+	struct rlimit	 rl;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
+		return 0;
+	if (!hard && rl.rlim_max != RLIM_INFINITY && n > rl.rlim_max)
+		n = rl.rlim_max;
+	rl.rlim_cur = n;
+	if (hard)
+		rl.rlim_max = n;
+	return setrlimit(RLIMIT_NOFILE, &rl) == 0;
+}
+
+static void
+close_from(int low)
+{
+	if (fd_dir == NULL)
+		compat_closefrom(low);
+	else
+		compat_closefrom_dir(low, fd_dir);
+}
+
+/* Open these, close from low: those below stay, the others are gone. */
+static int
+gaps(int low, const int *fds, size_t nfds)
+{
+	size_t	 i;
+
+	for (i = 0; i < nfds; i++)
+		if (!open_at(fds[i]))
+			return 0;
+	errno = E2BIG;
+	close_from(low);
+	if (errno != E2BIG)
+		return 0;
+	for (i = 0; i < nfds; i++)
+		if (is_open(fds[i]) != (fds[i] < low))
+			return 0;
+	return 1;
+}
+
+static int
+closefrom_some(void)
+{
+	static const int	 fds[] = { 0, 1, 2, 3, 4, 9, 10, 11, 63, 64, 200 };
+
+	return gaps(10, fds, nitems(fds)) && gaps(3, fds, nitems(fds));
+}
+
+static int
+closefrom_none(void)
+{
+	static const int	 fds[] = { 0, 1, 2, 3, 10, 60 };
+
+	return gaps(61, fds, nitems(fds));
+}
+
+/* More entries than readdir(3) has from the kernel at once. */
+static int
+closefrom_many(void)
+{
+	int	 fd, top;
+
+	if (!set_limit(6000, 0))
+		return 0;
+	for (top = 3; top < 5000 && open_at(top); top++)
+		continue;
+	close_from(3);
+	for (fd = 0; fd < top; fd++)
+		if (is_open(fd) != (fd < 3))
+			return 0;
+	return top > 100;
+}
+
+/* Open descriptors above the present soft limit. */
+static int
+closefrom_limit(void)
+{
+	if (!open_at(250) || !set_limit(64, 0) || !is_open(250))
+		return 0;
+	close_from(3);
+	return !is_open(250) && is_open(2);
+}
+
+/* The same above the hard limit: ulimit -n of the shell lowers both. */
+static int
+closefrom_hard(void)
+{
+	if (!open_at(250) || !set_limit(64, 1) || !is_open(250))
+		return 0;
+	close_from(3);
+	return !is_open(250) && is_open(2);
+}
+
+/* Not one descriptor left to read a directory with. */
+static int
+closefrom_emfile(void)
+{
+	if (!open_at(250) || !open_at(3) || !set_limit(3, 0) || dup(0) != -1)
+		return 0;
+	close_from(3);
+	return !is_open(250) && !is_open(3) && is_open(2);
+}
+
+static void
+test_closefrom(void)
+{
+	/* None, one that is not there, one that is something else. */
+	static const char *const	 dirs[] = { NULL, "/nonexistent", "/" };
+	static const char *const	 how[] = { "closefrom",
+	    "closefrom without a list", "closefrom with a false list" };
+	size_t				 i;
+
+	for (i = 0; i < nitems(dirs); i++) {
+		fd_dir = dirs[i];
+		ok(child_ok(closefrom_some), "%s", how[i]);
+		ok(child_ok(closefrom_none), "%s: nothing to close", how[i]);
+		ok(child_ok(closefrom_many), "%s: thousands", how[i]);
+		ok(child_ok(closefrom_limit), "%s: above the soft limit",
+		    how[i]);
+		ok(child_ok(closefrom_hard), "%s: above the hard limit",
+		    how[i]);
+		ok(child_ok(closefrom_emfile), "%s: no descriptor left",
+		    how[i]);
+	}
+	fd_dir = NULL;
+}
+
+/* Poll one descriptor: what is reported, -1 on error, -2 if that is odd. */
+static int
+poll1(int fd, int events, const struct timespec *timeout)
+{
+	struct pollfd	 pfd;
+	int		 n;
+
+	pfd.fd = fd;
+	pfd.events = (short)events;
+	pfd.revents = POLLERR;		/* stale, must go */
+	if ((n = compat_ppoll(&pfd, 1, timeout, NULL)) == -1)
+		return -1;
+	if (pfd.fd != fd || pfd.events != events || n != (pfd.revents != 0))
+		return -2;
+	return pfd.revents;
+}
+
+static void
+test_ppoll(void)
+{
+	struct timespec	 ts = { 0, 20000000 };
+	struct pollfd	 pfd[4];
+	int		 n, sv[2], sw[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1 ||
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, sw) == -1)
+		die("socketpair");
+
+	ok(poll1(sv[0], POLLIN, &zero) == 0, "ppoll: nothing to read");
+	ok(poll1(sv[0], POLLIN, &ts) == 0, "ppoll: nothing to read in time");
+	ok(ts.tv_sec == 0 && ts.tv_nsec == 20000000,
+	    "ppoll leaves the timeout alone");
+	ok(compat_ppoll(NULL, 0, &ts, NULL) == 0,
+	    "ppoll of nothing just waits");
+	ok(poll1(sv[0], POLLOUT, NULL) == POLLOUT, "ppoll: writable");
+	ok(poll1(sv[0], POLLIN | POLLOUT, NULL) == POLLOUT,
+	    "ppoll: writable, not readable");
+	ok(poll1(sv[0], 0, &zero) == 0, "ppoll: not asked, not told");
+	if (write(sv[1], "x", 1) != 1)
+		die("write");
+	ok(poll1(sv[0], POLLIN, NULL) == POLLIN, "ppoll: readable");
+	ok(poll1(sv[0], POLLIN | POLLOUT, NULL) == (POLLIN | POLLOUT),
+	    "ppoll: both");
+	ok(poll1(sv[0], POLLPRI, &zero) == 0, "ppoll: nothing urgent");
+	ok(poll1(-1, POLLIN, &zero) == 0, "ppoll: no descriptor");
+	ts.tv_nsec = -1;
+	ok(poll1(sv[0], POLLIN, &ts) == -1 && errno == EINVAL,
+	    "ppoll: invalid timeout");
+
+	pfd[0].fd = sw[0];
+	pfd[1].fd = -1;
+	pfd[2].fd = sv[0];
+	pfd[3].fd = sv[0];
+	for (n = 0; n < 4; n++) {
+		pfd[n].events = POLLIN;
+		pfd[n].revents = POLLNVAL;
+	}
+	pfd[3].events = POLLOUT;
+	n = compat_ppoll(pfd, 4, NULL, NULL);
+	ok(n == 2 && pfd[0].revents == 0 && pfd[1].revents == 0 &&
+	    pfd[2].revents == POLLIN && pfd[3].revents == POLLOUT,
+	    "ppoll: some of several, one of them twice");
+
+	close(sv[0]);
+	close(sv[1]);
+	close(sw[0]);
+	close(sw[1]);
+}
+
+static void
+test_ppoll_bad(void)
+{
+	struct pollfd	 pfd[3];
+	int		 fd, n, sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1 ||
+	    (fd = dup(0)) == -1)
+		die("descriptors");
+	close(fd);
+
+	ok(poll1(fd, POLLIN, NULL) == POLLNVAL, "ppoll: bad descriptor");
+	pfd[0].fd = fd;
+	pfd[0].events = POLLIN;
+	pfd[1].fd = sv[0];
+	pfd[1].events = POLLIN;
+	pfd[2].fd = sv[0];
+	pfd[2].events = POLLOUT;
+	n = compat_ppoll(pfd, 3, NULL, NULL);
+	ok(n == 2 && pfd[0].revents == POLLNVAL && pfd[1].revents == 0 &&
+	    pfd[2].revents == POLLOUT, "ppoll: a bad one hides no good one");
+	n = compat_ppoll(pfd, 2, NULL, NULL);
+	ok(n == 1 && pfd[0].revents == POLLNVAL && pfd[1].revents == 0,
+	    "ppoll: a bad one does not wait for the others");
+	ok(poll1(FD_SETSIZE, POLLIN, NULL) == -1 && errno == EINVAL,
+	    "ppoll: too high a descriptor");
+
+	close(sv[0]);
+	close(sv[1]);
+}
+
+static void
+test_ppoll_hup(void)
+{
+	int	 pip[2], sv[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1)
+		die("socketpair");
+	if (write(sv[1], "x", 1) != 1)
+		die("write");
+	close(sv[1]);
+	ok(poll1(sv[0], POLLIN, NULL) == (POLLIN | POLLHUP),
+	    "ppoll: peer gone, data left");
+	ok(read(sv[0], pip, 1) == 1 &&
+	    poll1(sv[0], POLLIN, NULL) == (POLLIN | POLLHUP),
+	    "ppoll: peer gone");
+	close(sv[0]);
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1)
+		die("socketpair");
+	shutdown(sv[1], SHUT_WR);
+	ok(poll1(sv[0], POLLIN, NULL) == POLLIN,
+	    "ppoll: half closed is end of file, no hangup");
+	close(sv[0]);
+	close(sv[1]);
+
+	if (pipe(pip) == -1)
+		die("pipe");
+	close(pip[1]);
+	ok(poll1(pip[0], POLLIN, NULL) & POLLHUP, "ppoll: writer gone");
+	close(pip[0]);
+
+	if (pipe(pip) == -1)
+		die("pipe");
+	close(pip[0]);
+	ok(poll1(pip[1], POLLOUT, NULL) & (POLLERR | POLLHUP),
+	    "ppoll: reader gone");
+	close(pip[1]);
+}
+
+static void
+on_usr1(int sig)
+{
+	(void)sig;
+	got_usr1++;
+}
+
+static void
+test_ppoll_signal(void)
+{
+	struct timespec		 nap = { 0, 100000000 };
+	struct sigaction	 sa;
+	sigset_t		 block, none, now, old;
+	pid_t			 pid;
+	int			 n, status;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_usr1;
+	sa.sa_flags = SA_RESTART;	/* which must not matter */
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGUSR1, &sa, NULL);
+	sigemptyset(&none);
+	sigemptyset(&block);
+	sigaddset(&block, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &block, &old);
+
+	raise(SIGUSR1);
+	ok(got_usr1 == 0, "ppoll: a blocked signal waits");
+	n = compat_ppoll(NULL, 0, NULL, &none);
+	ok(n == -1 && errno == EINTR, "ppoll: a pending signal ends it");
+	ok(got_usr1 == 1, "ppoll: a pending signal is delivered once");
+
+	/* The nap is for it to arrive while we wait; if late, no less right. */
+	if ((pid = fork()) == -1)
+		die("fork");
+	if (pid == 0) {
+		nanosleep(&nap, NULL);
+		kill(getppid(), SIGUSR1);
+		_exit(0);
+	}
+	n = compat_ppoll(NULL, 0, NULL, &none);
+	ok(n == -1 && errno == EINTR, "ppoll: a signal on the way ends it");
+	ok(got_usr1 == 2, "ppoll: a signal on the way is delivered once");
+	waitpid(pid, &status, 0);
+
+	sigprocmask(SIG_SETMASK, NULL, &now);
+	ok(sigismember(&now, SIGUSR1) == 1, "ppoll: the mask is back");
+	raise(SIGUSR1);
+	n = compat_ppoll(NULL, 0, &zero, NULL);
+	ok(n == 0 && got_usr1 == 2, "ppoll: no mask, no signal");
+	n = compat_ppoll(NULL, 0, &zero, &block);
+	ok(n == 0 && got_usr1 == 2, "ppoll: a mask that blocks it, no signal");
+	n = compat_ppoll(NULL, 0, NULL, &none);
+	ok(n == -1 && errno == EINTR && got_usr1 == 3,
+	    "ppoll: it was not lost");
+
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	ok(got_usr1 == 3, "ppoll: nothing comes afterwards");
+}
+
+/* A listener that does not block, and its address. */
+static int
+listener(struct sockaddr_un *sun)
+{
+	static char	 dir[] = "/tmp/compat.XXXXXXXXXX";
+	int		 s;
+
+	if (mkdtemp(dir) == NULL)
+		die(dir);
+	memset(sun, 0, sizeof(*sun));
+	sun->sun_family = AF_UNIX;
+	snprintf(sun->sun_path, sizeof(sun->sun_path), "%s/sock", dir);
+	if ((s = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
+	    bind(s, (struct sockaddr *)sun, sizeof(*sun)) == -1 ||
+	    listen(s, 5) == -1 || fcntl(s, F_SETFL, O_NONBLOCK) == -1)
+		die(sun->sun_path);
+	return s;
+}
+
+static void
+test_accept4(void)
+{
+	struct sockaddr_storage	 peer;
+	struct sockaddr_un	 sun;
+	socklen_t		 len = sizeof(peer);
+	char			*slash;
+	int			 c[3], fd, i, s;
+
+	s = listener(&sun);
+	ok(compat_accept4(s, NULL, NULL, SOCK_CLOEXEC) == -1 &&
+	    (errno == EAGAIN || errno == EWOULDBLOCK),
+	    "accept4: nobody there");
+	ok(compat_accept4(-1, NULL, NULL, SOCK_CLOEXEC) == -1 &&
+	    errno == EBADF, "accept4: bad descriptor");
+	for (i = 0; i < 3; i++)
+		if ((c[i] = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
+		    connect(c[i], (struct sockaddr *)&sun, sizeof(sun)) == -1)
+			die("connect");
+	ok(compat_accept4(s, NULL, NULL, ~SOCK_CLOEXEC) == -1 &&
+	    errno == EINVAL, "accept4: unknown flags");
+
+	fd = compat_accept4(s, NULL, NULL, SOCK_CLOEXEC);
+	ok(fd != -1, "accept4");
+	ok(fcntl(fd, F_GETFD) == FD_CLOEXEC, "accept4: close-on-exec");
+	ok((fcntl(fd, F_GETFL) & O_NONBLOCK) == 0,
+	    "accept4: blocking, the listener is not");
+	close(fd);
+	fd = compat_accept4(s, NULL, NULL, 0);
+	ok(fd != -1 && fcntl(fd, F_GETFD) == 0 &&
+	    (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0, "accept4: no flags");
+	close(fd);
+	memset(&peer, 0, sizeof(peer));
+	fd = compat_accept4(s, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC);
+	ok(fd != -1 && peer.ss_family == AF_UNIX && len < sizeof(peer),
+	    "accept4: the address of the peer");
+	close(fd);
+
+	for (i = 0; i < 3; i++)
+		close(c[i]);
+	close(s);
+	unlink(sun.sun_path);
+	if ((slash = strrchr(sun.sun_path, '/')) != NULL)
+		*slash = '\0';
+	rmdir(sun.sun_path);
+}
+
+/* Not in a name space that knows only root. */
+static int
+may_drop(void)
+{
+	return setgid(NOBODY) == 0 && setuid(NOBODY) == 0;
+}
+
+/* There is no way back from compat_setresuid(). */
+static int
+drop_root(void)
+{
+	if (compat_setresgid(NOBODY, NOBODY, NOBODY) == -1 ||
+	    compat_setresuid(NOBODY, NOBODY, NOBODY) == -1)
+		return 0;
+	if (getuid() != NOBODY || geteuid() != NOBODY ||
+	    getgid() != NOBODY || getegid() != NOBODY)
+		return 0;
+	if (setuid(0) == 0 || seteuid(0) == 0 || setgid(0) == 0 ||
+	    setegid(0) == 0 || setreuid((uid_t)-1, 0) == 0)
+		return 0;
+	/* Nor does it pretend to work for others than root. */
+	return compat_setresuid(NOBODY, NOBODY, NOBODY) == -1 &&
+	    errno == EPERM &&
+	    compat_setresgid(NOBODY, NOBODY, NOBODY) == -1 && errno == EPERM;
+}
+
+static void
+test_setres(void)
+{
+	ok(compat_setresgid(1, 1, 2) == -1 && errno == EINVAL &&
+	    compat_setresgid(1, 2, 2) == -1 && errno == EINVAL,
+	    "setresgid: all three or none");
+	ok(compat_setresuid(1, 1, 2) == -1 && errno == EINVAL &&
+	    compat_setresuid(1, 2, 2) == -1 && errno == EINVAL,
+	    "setresuid: all three or none");
+	if (getuid() != 0)
+		skip(1, "not root");
+	else if (!child_ok(may_drop))
+		skip(1, "root may not become another user here");
+	else
+		ok(child_ok(drop_root), "setresgid, setresuid: no way back");
+}
+
+/* The ids, one digit each, forth and back. */
+static int
+list_is(struct list *list, const char *want)
+{
+	struct item	*it;
+	char		 buf[16];
+	size_t		 len = 0;
+
+	TAILQ_FOREACH(it, list, entry)
+		if (len < sizeof(buf) - 1)
+			buf[len++] = (char)('0' + it->id);
+	buf[len] = '\0';
+	if (it != NULL || strcmp(buf, want) != 0)
+		return 0;
+	for (it = TAILQ_LAST(list, list); it != NULL;
+	    it = TAILQ_PREV(it, list, entry))
+		if (len == 0 || want[--len] != '0' + it->id)
+			return 0;
+	return len == 0 && TAILQ_EMPTY(list) == (*want == '\0');
+}
+
+static void
+test_tailq(void)
+{
+	struct list	 list = TAILQ_HEAD_INITIALIZER(list), other;
+	struct item	 it[5];
+	int		 i;
+
+	for (i = 0; i < 5; i++)
+		it[i].id = i;
+	ok(list_is(&list, "") && TAILQ_FIRST(&list) == NULL &&
+	    TAILQ_LAST(&list, list) == NULL, "TAILQ: initializer");
+	memset(&other, 0xff, sizeof(other));
+	TAILQ_INIT(&other);
+	ok(list_is(&other, ""), "TAILQ_INIT");
+	TAILQ_INSERT_HEAD(&list, &it[1], entry);
+	ok(list_is(&list, "1"), "TAILQ_INSERT_HEAD into the empty");
+	TAILQ_REMOVE(&list, &it[1], entry);
+	ok(list_is(&list, ""), "TAILQ_REMOVE of the only one");
+	TAILQ_INSERT_TAIL(&list, &it[1], entry);
+	ok(list_is(&list, "1"), "TAILQ_INSERT_TAIL into the empty");
+	TAILQ_INSERT_TAIL(&list, &it[2], entry);
+	TAILQ_INSERT_HEAD(&list, &it[0], entry);
+	TAILQ_INSERT_TAIL(&list, &it[3], entry);
+	ok(list_is(&list, "0123"), "TAILQ: order");
+	ok(TAILQ_FIRST(&list) == &it[0] && TAILQ_LAST(&list, list) == &it[3] &&
+	    TAILQ_NEXT(&it[1], entry) == &it[2] &&
+	    TAILQ_PREV(&it[1], list, entry) == &it[0] &&
+	    TAILQ_NEXT(&it[3], entry) == NULL &&
+	    TAILQ_PREV(&it[0], list, entry) == NULL, "TAILQ: neighbours");
+	TAILQ_REMOVE(&list, &it[1], entry);
+	ok(list_is(&list, "023"), "TAILQ_REMOVE in the middle");
+	TAILQ_REMOVE(&list, &it[0], entry);
+	ok(list_is(&list, "23"), "TAILQ_REMOVE of the first");
+	TAILQ_REMOVE(&list, &it[3], entry);
+	ok(list_is(&list, "2"), "TAILQ_REMOVE of the last");
+	TAILQ_INSERT_TAIL(&list, &it[4], entry);
+	TAILQ_INSERT_HEAD(&list, &it[1], entry);
+	ok(list_is(&list, "124"), "TAILQ: as good as new");
+}
+
+static void
+test_tailq_safe(void)
+{
+	struct list	 list = TAILQ_HEAD_INITIALIZER(list);
+	struct list	 odd = TAILQ_HEAD_INITIALIZER(odd);
+	struct item	*it, *tmp;
+	int		 i;
+
+	for (i = 0; i < 7; i++) {
+		if ((it = malloc(sizeof(*it))) == NULL)
+			die("malloc");
+		it->id = i;
+		TAILQ_INSERT_TAIL(&list, it, entry);
+	}
+	TAILQ_FOREACH_SAFE(it, &list, entry, tmp) {
+		if (it->id % 2 == 0)
+			continue;
+		TAILQ_REMOVE(&list, it, entry);
+		TAILQ_INSERT_HEAD(&odd, it, entry);
+	}
+	ok(list_is(&list, "0246") && list_is(&odd, "531"),
+	    "TAILQ_FOREACH_SAFE: to another list");
+	TAILQ_FOREACH_SAFE(it, &list, entry, tmp) {
+		TAILQ_REMOVE(&list, it, entry);
+		memset(it, 0xff, sizeof(*it));
+		free(it);
+	}
+	ok(it == NULL && list_is(&list, ""), "TAILQ_FOREACH_SAFE: to free");
+	TAILQ_FOREACH_SAFE(it, &list, entry, tmp)
+		break;
+	ok(it == NULL, "TAILQ_FOREACH_SAFE: of none");
+	while ((it = TAILQ_FIRST(&odd)) != NULL) {
+		TAILQ_REMOVE(&odd, it, entry);
+		free(it);
+	}
+	ok(list_is(&odd, ""), "TAILQ: emptied from its head");
+}
+
+#endif /* __OpenBSD__ */

@@ -1,0 +1,283 @@
+# Shared by the tests, which source it.  Needs a POSIX shell, run by root.
+#
+# A test prints TAP: ok, is, like and fails count; done_testing ends it.
+# Everything lives below $T, which goes away at the end with all that was
+# started: kfcgi by $PID, others by what was given to also_kill.
+
+set -u
+umask 022
+cd "$(dirname "$0")" || exit 1
+REGRESS=$PWD
+: "${KFCGI:=$REGRESS/../kfcgi}"
+: "${CC:=cc}"
+export KFCGI CC
+
+T=$(mktemp -d "${TMPDIR:-/tmp}/kfcgi.XXXXXXXX") || exit 1
+chmod 755 "$T"
+JAIL=$T/jail		# holds /bin/worker and nothing else
+SOCK=$T/sock
+LOG=$T/log		# what kfcgi -d says
+WHO=nobody		# procuser
+PID=			# the manager
+KILL=
+NTESTS=0
+NFAILED=0
+mkdir -p "$JAIL/bin"
+cp "$REGRESS/worker" "$JAIL/bin/worker"
+
+# No test lives longer than this many seconds.
+TEST_ALARM=${TEST_ALARM:-300}
+(
+	# prove(1) waits for the end of whoever has its pipe.
+	exec </dev/null >/dev/null
+	trap 'kill $s; exit' TERM
+	sleep "$TEST_ALARM" & s=$!
+	wait $s
+	echo "$0: still running after $TEST_ALARM s" >&2
+	kill -TERM $$
+) &
+ALARM=$!
+
+cleanup() {
+	trap '' EXIT INT TERM HUP
+	kill $ALARM 2>/dev/null
+	[ -n "$PID" ] && end_manager
+	for p in $KILL; do
+		kill -KILL "$p" 2>/dev/null
+	done
+	rm -rf "$T"
+}
+trap 'cleanup' EXIT
+trap 'cleanup; exit 1' INT TERM HUP
+
+also_kill() {
+	KILL="$KILL $*"
+}
+
+# --- TAP
+
+diag() {
+	printf '%s\n' "$*" | sed 's/^/# /'
+}
+
+# result status description
+result() {
+	NTESTS=$((NTESTS + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $NTESTS - $2"
+	else
+		NFAILED=$((NFAILED + 1))
+		echo "not ok $NTESTS - $2"
+	fi
+	return "$1"
+}
+
+# ok description command...: the command succeeds
+ok() {
+	_d=$1
+	shift
+	"$@"
+	result $? "$_d"
+}
+
+# fails description command...: the command fails
+fails() {
+	_d=$1
+	shift
+	if "$@"; then
+		result 1 "$_d"
+	else
+		result 0 "$_d"
+	fi
+}
+
+# is got expected description
+is() {
+	if [ "$1" = "$2" ]; then
+		result 0 "$3"
+	else
+		result 1 "$3"
+		diag "got '$1', expected '$2'"
+		return 1
+	fi
+}
+
+# like text extended-regex description
+like() {
+	if printf '%s\n' "$1" | grep -Eq -- "$2"; then
+		result 0 "$3"
+	else
+		result 1 "$3"
+		diag "got '$1', expected to match '$2'"
+		return 1
+	fi
+}
+
+unlike() {
+	if printf '%s\n' "$1" | grep -Eq -- "$2"; then
+		result 1 "$3"
+		diag "got '$1', expected not to match '$2'"
+		return 1
+	fi
+	result 0 "$3"
+}
+
+# A test that this system cannot run.  In CI that is a failure.
+skip_all() {
+	if [ -n "${CI:-}" ]; then
+		echo "1..1"
+		echo "not ok 1 - must not be skipped in CI: $*"
+		exit 1
+	fi
+	echo "1..0 # SKIP $*"
+	exit 0
+}
+
+done_testing() {
+	if [ "$NFAILED" -gt 0 ] && [ -s "$LOG" ]; then
+		diag "the end of kfcgi's log:"
+		diag "$(tail -n 40 "$LOG")"
+	fi
+	echo "1..$NTESTS"
+	[ "$NFAILED" -eq 0 ]
+	exit $?
+}
+
+# --- waiting: for conditions, never for time to pass
+
+# waitfor seconds command...: until it succeeds
+waitfor() {
+	_n=$(($1 * 20))
+	shift
+	while ! "$@"; do
+		[ "$_n" -gt 0 ] || return 1
+		_n=$((_n - 1))
+		sleep 0.05
+	done
+}
+
+# A child of process 1 may stay a zombie: look at the state, too.
+alive() {
+	case $(ps -o stat= -p "$1" 2>/dev/null) in
+	''|Z*|*X*)
+		return 1
+		;;
+	esac
+}
+
+dead() {
+	! alive "$1"
+}
+
+# logged pattern [count]: kfcgi -d has said it (so often, or more)
+logged() {
+	[ "$(grep -Ec -- "$1" "$LOG" 2>/dev/null)" -ge "${2:-1}" ]
+}
+
+# --- kfcgi
+
+# start options... prog...: in the foreground as a job, its log in $LOG
+start() {
+	: >"$LOG"
+	"$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" "$@" \
+	    </dev/null >>"$LOG" 2>&1 &
+	PID=$!
+	if ! waitfor 20 started_or_dead || dead $PID; then
+		diag "kfcgi $* did not start:"
+		diag "$(cat "$LOG")"
+		return 1
+	fi
+}
+
+started_or_dead() {
+	dead "$PID" || logged '^kfcgi: started:'
+}
+
+# start_daemon options... prog...: the usual way; the shell's status
+start_daemon() {
+	"$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" "$@" \
+	    </dev/null >"$T/out" 2>"$T/err"
+	_rv=$?
+	PID=$(manager_pid "$SOCK")
+	return $_rv
+}
+
+# The manager that serves a socket, by its command line, as rc.d finds it.
+manager_pid() {
+	ps -axo pid=,stat=,args= | awk -v s="-s $1 " '
+	    index($0, s) && index($0, "kfcgi") && $2 !~ /^Z/ { print $1 }' |
+	    sort -n | head -n 1
+}
+
+# stop [signal]: the manager ends; returns its status if it is our child
+stop() {
+	kill "-${1:-TERM}" "$PID" 2>/dev/null
+	waitfor 30 dead "$PID" || diag "kfcgi $PID does not end"
+	wait "$PID" 2>/dev/null
+	_rv=$?
+	PID=
+	return $_rv
+}
+
+# For cleanup: whatever state the manager is in, neither it nor a worker stays.
+end_manager() {
+	_w=$(children "$PID")
+	kill -TERM "$PID" 2>/dev/null
+	waitfor 3 dead "$PID" || kill -KILL "$PID" 2>/dev/null
+	for p in $_w; do
+		kill -KILL "$p" 2>/dev/null
+	done
+	wait "$PID" 2>/dev/null
+	PID=
+}
+
+# children pid: those that live
+children() {
+	ps -axo pid=,ppid=,stat= |
+	    awk -v p="$1" '$2 == p && $3 !~ /^Z/ { print $1 }'
+}
+
+zombies() {
+	ps -axo pid=,ppid=,stat= |
+	    awk -v p="$1" '$2 == p && $3 ~ /^Z/ { print $1 }'
+}
+
+workers() {
+	children "$PID"
+}
+
+nworkers() {
+	workers | grep -c .
+}
+
+# has_workers n
+has_workers() {
+	[ "$(nworkers)" -eq "$1" ]
+}
+
+# strays: processes of this test's jail, whoever their parent is
+strays() {
+	for _p in /proc/[0-9]*; do
+		[ "$(readlink "$_p/root" 2>/dev/null)" = "$JAIL" ] &&
+		    echo "${_p#/proc/}"
+	done
+}
+
+nfds() {
+	ls "/proc/$1/fd" | grep -c .
+}
+
+# as_user user command...
+as_user() {
+	perl -e '($u, $g) = (getpwnam(shift))[2, 3]; $( = $) = "$g $g";
+	    $< = $> = $u; exec @ARGV or die' -- "$@"
+}
+
+client() {
+	"$REGRESS/client" -s "$SOCK" "$@"
+}
+
+# fetch query: the answer's body
+fetch() {
+	client -q "$1" 2>&1
+}
