@@ -74,11 +74,10 @@ for flag in '-drv' '-l backlog' '-n workers' '-N maxworkers' '-p chroot' \
 done
 
 # Not root [B1].  A copy, since the tree may not be readable to others.
-cp "$KFCGI" "$T/kfcgi.copy" && chmod 755 "$T/kfcgi.copy"
-err=$(cd / && as_user "$WHO" "$T/kfcgi.copy" $P /bin/worker 2>&1)
+mkdir "$T/copy" && cp "$KFCGI" "$T/copy/kfcgi" && chmod 755 "$T/copy/kfcgi"
+err=$(cd / && as_user "$WHO" "$T/copy/kfcgi" $P /bin/worker 2>&1)
 is "$?" 1 "not root: status"
 is "$err" "kfcgi: need root privileges" "not root: message"
-rm "$T/kfcgi.copy"
 
 # Parsing stops at prog, at -- at the latest [A2].
 ok "options after prog start" start -n 1 /bin/worker -- -r -n 0 --

@@ -716,7 +716,9 @@ slot_end(struct slot *s, enum fate fate)
 		printf("%ld %lld %lld %s %s\n", s->index,
 		    (long long)(s->start - epoch), (long long)(t - epoch),
 		    fates[fate].name, fate == BAD ? s->bad : s->first);
-	if (fate != ANSWERED || !o.keep || s->stage != S_SENT) {
+	/* A connection kept for nothing would keep a worker from the next. */
+	if (fate != ANSWERED || !o.keep || s->stage != S_SENT ||
+	    !run_more(s)) {
 		if (s->fd != -1)
 			close(s->fd);
 		s->fd = -1;

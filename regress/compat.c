@@ -28,6 +28,7 @@
 
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -48,9 +49,10 @@ main(void)
 
 #else
 
-#define PLAN		120
+#define PLAN		122
 #define TIMEOUT		120
 #define NOBODY		65534
+#define FAR		70000	/* not tried without a list */
 #define nitems(a)	(sizeof(a) / sizeof((a)[0]))
 
 struct item {
@@ -62,8 +64,10 @@ TAILQ_HEAD(list, item);
 static int	 child_ok(int (*)(void));
 static void	 close_from(int);
 static int	 closefrom_emfile(void);
+static int	 closefrom_far(void);
 static int	 closefrom_hard(void);
 static int	 closefrom_limit(void);
+static int	 closefrom_list(void);
 static int	 closefrom_many(void);
 static int	 closefrom_none(void);
 static int	 closefrom_some(void);
@@ -74,6 +78,7 @@ static int	 is_open(int);
 static int	 listener(struct sockaddr_un *);
 static int	 list_is(struct list *, const char *);
 static int	 may_drop(void);
+static int	 may_go_far(void);
 static void	 ok(int, const char *, ...)
 		    __attribute__((__format__(printf, 2, 3)));
 static void	 on_usr1(int);
@@ -403,6 +408,54 @@ closefrom_hard(void)
 	return !is_open(250) && is_open(2);
 }
 
+/* So far above the limit that only a list of descriptors tells. */
+static int
+may_go_far(void)
+{
+#if defined(__APPLE__) || defined(__linux__)
+	return set_limit(FAR + 1, 1) && open_at(FAR);
+#else
+	return 0;
+#endif
+}
+
+static int
+closefrom_far(void)
+{
+	if (!may_go_far() || !set_limit(64, 1) || !is_open(FAR))
+		return 0;
+	close_from(3);
+	return !is_open(FAR) && is_open(2);
+}
+
+/* A list that looks true is believed: what it does not name stays open. */
+static int
+closefrom_list(void)
+{
+	char	 dir[] = "/tmp/compat.XXXXXXXXXX", path[64];
+	int	 fd, good;
+
+	if (mkdtemp(dir) == NULL)
+		return 0;
+	for (fd = 0; fd < 20; fd++) {
+		snprintf(path, sizeof(path), "%s/%d", dir, fd);
+		if (mkdir(path, 0700) == -1)
+			return 0;
+	}
+	fd_dir = dir;
+	for (fd = 3; fd < 20; fd++)
+		close(fd);
+	if (!open_at(18) || !open_at(19) || !open_at(20))
+		return 0;
+	close_from(19);
+	good = is_open(18) && !is_open(19) && is_open(20);
+	for (fd = 0; fd < 20; fd++) {
+		snprintf(path, sizeof(path), "%s/%d", dir, fd);
+		rmdir(path);
+	}
+	return rmdir(dir) == 0 && good;
+}
+
 /* Not one descriptor left to read a directory with. */
 static int
 closefrom_emfile(void)
@@ -435,6 +488,11 @@ test_closefrom(void)
 		    how[i]);
 	}
 	fd_dir = NULL;
+	ok(child_ok(closefrom_list), "closefrom with a list of our own");
+	if (child_ok(may_go_far))
+		ok(child_ok(closefrom_far), "closefrom: far above the limit");
+	else
+		skip(1, "no descriptors as high as that");
 }
 
 /* Poll one descriptor: what is reported, -1 on error, -2 if that is odd. */
@@ -773,6 +831,7 @@ test_tailq(void)
 	struct item	 it[5];
 	int		 i;
 
+	memset(it, 0xff, sizeof(it));
 	for (i = 0; i < 5; i++)
 		it[i].id = i;
 	ok(list_is(&list, "") && TAILQ_FIRST(&list) == NULL &&
@@ -817,6 +876,7 @@ test_tailq_safe(void)
 	for (i = 0; i < 7; i++) {
 		if ((it = malloc(sizeof(*it))) == NULL)
 			die("malloc");
+		memset(it, 0xff, sizeof(*it));
 		it->id = i;
 		TAILQ_INSERT_TAIL(&list, it, entry);
 	}

@@ -204,8 +204,8 @@ start_daemon() {
 
 # The manager that serves a socket, by its command line, as rc.d finds it.
 manager_pid() {
-	ps -axo pid=,stat=,args= | awk -v s="-s $1 " '
-	    index($0, s) && index($0, "kfcgi") && $2 !~ /^Z/ { print $1 }' |
+	ps -axo pid=,stat=,args= | awk -v s="-s $1 " -v k="$KFCGI" '
+	    $3 == k && index($0, s) && $2 !~ /^Z/ { print $1 }' |
 	    sort -n | head -n 1
 }
 
@@ -257,10 +257,16 @@ has_workers() {
 
 # strays: processes of this test's jail, whoever their parent is
 strays() {
-	for _p in /proc/[0-9]*; do
-		[ "$(readlink "$_p/root" 2>/dev/null)" = "$JAIL" ] &&
-		    echo "${_p#/proc/}"
-	done
+	ls -ld /proc/[0-9]*/root 2>/dev/null | awk -v j="$JAIL" '
+	    $NF == j { split($(NF - 2), p, "/"); print p[3] }'
+}
+
+no_strays() {
+	[ -z "$(strays)" ]
+}
+
+some_strays() {
+	[ -n "$(strays)" ]
 }
 
 nfds() {

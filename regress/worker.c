@@ -792,7 +792,7 @@ fd_wait(int fd, short events)
 /*
  * Waits with nothing in hand: 1 when fd has something for us, 0 when we are
  * to end.  That one comes first, as what we have not read can be given to
- * another worker.  SIGTERM comes as a byte in a pipe, so poll(2) cannot miss it.
+ * another worker.  SIGTERM is a byte in a pipe here, so poll(2) cannot miss it.
  */
 static int
 fd_idle(int fd)
@@ -981,13 +981,13 @@ worker_live_on(void)
  * Without -g and -3 this is just accept(2): SIGTERM kills us there, or is
  * ignored.  Otherwise we must wait for a connection and for the end at once,
  * with poll(2).  But the socket is blocking and shared: when all the workers
- * wake up for one connection, all but one would sit in accept(2) until the next
- * one comes.  O_NONBLOCK would change it for the others, too, as they share the
- * file description.  SIGTERM does interrupt accept(2), but not if it comes just
- * before the call, and the delegator of -3 is told to end by an end-of-file.
- * So during the call a timer ticks: sooner or later a tick falls into it, and
- * sends us back to poll(2).  If accept(2) has a connection it returns it, signal
- * or not, and it will be served.
+ * wake up for one connection, all but one would sit in accept(2) until the
+ * next one comes.  O_NONBLOCK would change it for the others, too, as they
+ * share the file description.  SIGTERM does interrupt accept(2), but not if it
+ * comes just before the call, and the delegator of -3 is told to end by an
+ * end-of-file.  So during the call a timer ticks: sooner or later a tick falls
+ * into it and sends us back to poll(2).  If accept(2) has a connection it
+ * returns it, signal or not, and it will be served.
  */
 static int
 accept_shared(void)
