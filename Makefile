@@ -16,7 +16,8 @@ WARNFLAGS ?=	-Wall -Wextra -Wshadow -Wstrict-prototypes \
 		-Wpointer-sign -Wcast-qual -Wwrite-strings
 INSTALL ?=	install
 
-# For "make regress": the binary to test, the test files (none: all).
+# For "make regress": the binary to test, the test files (none: all).  demo
+# and bench too use the binary.
 KFCGI ?=	kfcgi
 TESTS ?=
 
@@ -28,6 +29,11 @@ COMPAT =	compat/compat.c compat/compat.h compat/queue.h
 HELPERS =	regress/client regress/compat-test regress/worker
 BUILT =		kfcgi kfcgi.o compat.o kfcgi.html ${HELPERS}
 DISTFILES =	LICENSE Makefile README.md compat kfcgi.8 kfcgi.c regress
+
+# A script that finds the binary, by its absolute path, in the environment.
+RUN =		k='${KFCGI}'; \
+		case $$k in /*) ;; *) k=`pwd`/$${k:-kfcgi} ;; esac; \
+		KFCGI=$$k CC='${CC}' TESTS='${TESTS}' sh
 
 all: kfcgi
 
@@ -55,14 +61,13 @@ regress/compat-test: regress/compat.c ${COMPAT}
 	    regress/compat.c compat/compat.c ${LDLIBS}
 
 regress: kfcgi ${HELPERS}
-	@k='${KFCGI}'; case $$k in /*) ;; *) k=`pwd`/$$k ;; esac; \
-	KFCGI=$$k CC='${CC}' TESTS='${TESTS}' sh regress/run
+	@${RUN} regress/run
 
 demo: kfcgi regress/client regress/worker
-	@sh regress/demo
+	@${RUN} regress/demo
 
 bench: kfcgi regress/client regress/worker
-	@sh regress/bench
+	@${RUN} regress/bench
 
 deps:
 	@sh regress/deps
@@ -75,19 +80,21 @@ install: kfcgi
 uninstall:
 	rm -f ${DESTDIR}${SBINDIR}/kfcgi ${DESTDIR}${MANDIR}/man8/kfcgi.8
 
-# A page may refer to one that only another system has.
+# A page may refer to one that only another system has.  cppcheck reads no
+# system headers, so only our own lists make sense to it: those of Linux.
 lint:
 	mandoc -T lint -W warning kfcgi.8
-	@if mandoc -T lint -W style kfcgi.8 | \
+	@if mandoc -T lint -W style kfcgi.8 2>/dev/null | \
 	    grep -v 'referenced manual not found'; then exit 1; fi
 	@if command -v cppcheck >/dev/null 2>&1; then \
 		echo cppcheck; \
 		cppcheck --quiet --std=c99 --inline-suppr --error-exitcode=1 \
-		    --enable=warning,performance,portability \
+		    --enable=warning,performance,portability -D__linux__ \
 		    kfcgi.c compat/compat.c regress/*.c; \
 	else echo 'cppcheck: not found, skipped'; fi
-	@for f in `grep -ls '^#!.*/sh' regress/*` regress/*.sh; do \
-		test ! -f $$f || { echo sh -n $$f; sh -n $$f; } || exit 1; \
+	@for f in `{ grep -ls '^#!.*/sh' regress/*; \
+	    ls regress/*.sh regress/*.t; } 2>/dev/null | sort -u`; do \
+		echo sh -n $$f; sh -n $$f || exit 1; \
 	done
 
 html: kfcgi.html

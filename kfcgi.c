@@ -211,6 +211,7 @@ static void	 worker_lost(struct worker *, int);
 static const char *worker_excuse(const struct report *);
 static void	 worker_fault(struct worker *, const char *);
 static void	 worker_stop(struct worker *);
+static int	 worker_young(const struct worker *);
 static void	 worker_kill(struct worker *, int);
 static void	 worker_dead(struct worker *, int);
 static struct worker *worker_find(pid_t);
@@ -250,6 +251,7 @@ static size_t	 min = WORKERS;		/* -n */
 static size_t	 max;			/* -N; fixed: n */
 static const char *jail = JAIL;		/* -p */
 static const char *sockpath = SOCKPATH;	/* -s */
+static const char *procuser = "root";	/* -U */
 static uid_t	 sockuid, procuid;	/* -u, -U */
 static gid_t	 sockgid, procgid;
 static int64_t	 waittime = WAITTIME * SECOND; /* -w */
@@ -294,7 +296,8 @@ static int64_t	 brake_delay;
 static int64_t	 brake_last;		/* when the brake was last applied */
 static size_t	 nworkers;		/* in any state */
 static int	 backed_up;		/* connections may wait in the backlog */
-static int	 saturated;		/* they do, and all workers are busy */
+static int	 saturated;		/* they do, and nobody can take them */
+static int	 full;			/* because all N workers are busy */
 static int64_t	 accept_due;		/* no accept before that [J1] */
 static int64_t	 full_last, short_last, fork_last; /* episodes */
 static uint64_t	 handed, deaths, restarts;
@@ -313,12 +316,12 @@ static int64_t	 calm_due;
 static int	 logfd = -1;		/* the C library's syslog socket */
 static struct stat logst;
 static unsigned long lost_lines;
-static char	 line[LINE_SIZE + 1];	/* of output, not yet complete */
+static char	 line[LINE_SIZE];	/* of output, not yet complete */
 static size_t	 linelen;
 static unsigned long nlines, ndropped;	/* lines in this second */
 static int64_t	 lines_due;		/* when it ends */
 
-static volatile sig_atomic_t got_chld, got_hup, got_term, got_usr1;
+static volatile sig_atomic_t got_chld, got_hup, got_int, got_term, got_usr1;
 
 int
 main(int argc, char *argv[])
@@ -362,6 +365,7 @@ main(int argc, char *argv[])
 			break;
 		case 'U':
 			user(c, optarg, &procuid, &procgid);
+			procuser = optarg;
 			break;
 		case 'v':
 			verbose = 1;
@@ -519,7 +523,8 @@ signals_init(void)
 	if (sigprocmask(SIG_SETMASK, &all, NULL) == -1)
 		err(1, "sigprocmask");
 	memset(&sa, 0, sizeof(sa));
-	sigfillset(&sa.sa_mask);
+	/* Blocks nothing, so that all that is pending comes at once [H3]. */
+	sigemptyset(&sa.sa_mask);
 	sa.sa_handler = SIG_DFL;
 	for (sig = 1; sig < NSIG; sig++)
 		(void)sigaction(sig, &sa, NULL); /* not all may be set */
@@ -543,8 +548,10 @@ on_signal(int sig)
 		got_hup = 1;
 		break;
 	case SIGINT:
+		got_int = 1;
+		break;
 	case SIGTERM:
-		got_term++;
+		got_term = 1;
 		break;
 	default:		/* SIGUSR1, SIGINFO */
 		got_usr1 = 1;
@@ -925,8 +932,8 @@ signals(void)
 		got_usr1 = 0;
 		status();
 	}
-	if ((n = got_term) > 0) {
-		got_term = 0;
+	if ((n = got_term + got_int) > 0) {
+		got_term = got_int = 0;
 		if (!up && !stopping) {
 			logit(LOG_ERR, "was told to stop while starting");
 			stop(1, FAIL_GRACE);
@@ -1022,8 +1029,8 @@ trial_commit(void)
 		}
 	trial = 0;
 	braked = 0;
-	while ((w = TAILQ_FIRST(&queue[IDLE])) != NULL ||
-	    (w = TAILQ_FIRST(&queue[LOST])) != NULL)
+	/* The lost are on their way out, which pool_reap() shall explain. */
+	while ((w = TAILQ_FIRST(&queue[IDLE])) != NULL)
 		worker_stop(w);
 	while ((w = TAILQ_FIRST(&queue[BUSY])) != NULL)
 		worker_state(w, DRAIN);
@@ -1185,14 +1192,17 @@ pool_accept(void)
 static void
 pool_full(int accepted)
 {
-	if (!backed_up || saturated)
+	if (!backed_up)
 		return;
-	if (accepted) {
+	if (accepted && !saturated) {
 		backed_up = 0;
 		return;
 	}
 	saturated = 1;
-	if (pool_count() >= max && now - full_last >= EPISODE)
+	if (full || pool_count() < max)
+		return;
+	full = 1;
+	if (now - full_last >= EPISODE)
 		logit(LOG_WARNING, "all %zu workers are busy and connections "
 		    "wait: -N may be too low", max);
 }
@@ -1311,9 +1321,9 @@ conn_next(void)
 	if (conn != -1)
 		return conn;
 	if (errno == EAGAIN || errno == EWOULDBLOCK) {
-		if (saturated)
+		if (full)
 			full_last = now;
-		backed_up = saturated = 0;
+		backed_up = saturated = full = 0;
 	} else {
 		accept_due = now + SHORT_RETRY;
 		if (episode(&short_last))
@@ -1422,9 +1432,17 @@ worker_child(int ctl, int ex)
 	memset(&sa, 0, sizeof(sa));
 	sigemptyset(&sa.sa_mask);
 	sa.sa_handler = SIG_DFL;
-	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
-		TRY("sigaction", sigaction(caught[i], &sa, NULL) == -1);
 	TRY("sigaction", sigaction(SIGPIPE, &sa, NULL) == -1);
+	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
+		/*
+		 * rc.d signals by command line, and ours is the manager's
+		 * still: what was meant for that is dropped, but SIGTERM.
+		 */
+		sa.sa_handler = caught[i] == SIGTERM ? SIG_DFL : SIG_IGN;
+		TRY("sigaction", sigaction(caught[i], &sa, NULL) == -1);
+		sa.sa_handler = SIG_DFL;
+		TRY("sigaction", sigaction(caught[i], &sa, NULL) == -1);
+	}
 	TRY("sigprocmask", sigprocmask(SIG_SETMASK, &nomask, NULL) == -1);
 	TRY("", execv(prog[0], prog) == -1);
 #undef TRY
@@ -1485,7 +1503,7 @@ static const char *
 worker_excuse(const struct report *rep)
 {
 	static char	 buf[1024];
-	const char	*hint = "";
+	const char	*hint = "", *who = "";
 
 	if (rep->call[0] != '\0') {
 		(void)snprintf(buf, sizeof(buf), "cannot set up a worker: "
@@ -1499,13 +1517,18 @@ worker_excuse(const struct report *rep)
 	else if (rep->error == ENOENT && progerr == 0)
 		hint = ": the file is there, but its interpreter or dynamic "
 		    "loader is missing in the jail";
+	else if (rep->error == ENOENT)
+		hint = ": the path is looked for inside the jail";
 	else if (rep->error == EACCES && progdir && !up)
 		hint = ": it is a directory";
-	else if (rep->error == ENOEXEC)
+	else if (rep->error == EACCES) {
+		hint = " for user ";
+		who = procuser;
+	} else if (rep->error == ENOEXEC)
 		hint = ": neither a program for this system nor a script "
 		    "with #! and an interpreter";
-	(void)snprintf(buf, sizeof(buf), "cannot execute %s in %s: %s%s",
-	    prog[0], jail, strerror(rep->error), hint);
+	(void)snprintf(buf, sizeof(buf), "cannot execute %s in %s: %s%s%s",
+	    prog[0], jail, strerror(rep->error), hint, who);
 	return buf;
 }
 
@@ -1632,7 +1655,7 @@ worker_ack(struct worker *w)
 static void
 worker_lost(struct worker *w, int unread)
 {
-	if (w->conn != -1 && unread) {
+	if (w->conn != -1 && unread && !stopping) {
 		conn_keep(w->conn);
 		w->conn = -1;
 	} else if (w->conn != -1) {
@@ -1658,7 +1681,7 @@ worker_fault(struct worker *w, const char *what)
 	logit(LOG_ERR, "worker %ld %s: stopped", (long)w->pid, what);
 	deaths++;
 	worker_stop(w);
-	if (w->served == 0 && now - w->started < HEALTHY_AGE)
+	if (worker_young(w))
 		brake();
 }
 
@@ -1676,6 +1699,17 @@ worker_stop(struct worker *w)
 	worker_kill(w, SIGTERM);
 }
 
+/*
+ * Whether its end is one of a crash loop [F3]: it ended early and has not
+ * served.  One that died of a request has; else clients that hang up on
+ * workers that die of that could apply the brake from outside.
+ */
+static int
+worker_young(const struct worker *w)
+{
+	return w->served == 0 && !w->cut && now - w->started < HEALTHY_AGE;
+}
+
 /* SIGTERM is for the worker to handle; SIGKILL is for all its processes. */
 static void
 worker_kill(struct worker *w, int sig)
@@ -1686,8 +1720,11 @@ worker_kill(struct worker *w, int sig)
 		watch_close(&w->ctl);
 		worker_state(w, KILLED);
 	}
-	if (!w->reaped)
-		(void)kill(sig == SIGKILL ? -w->pid : w->pid, sig);
+	if (w->reaped)
+		return;
+	(void)kill(w->pid, sig);
+	if (sig == SIGKILL)
+		(void)kill(-w->pid, sig);
 }
 
 /* A worker was reaped with status ws [F1 to F5]. */
@@ -1705,14 +1742,15 @@ worker_dead(struct worker *w, int ws)
 		continue;
 	if (w->conn != -1)
 		worker_lost(w, 0);
+	watch_close(&w->ctl);	/* another of its processes may have it */
 	output_read();
 
 	was = w->state;
 	asked = was == LEAVING || was == KILLED;
 	clean = WIFEXITED(ws) && WEXITSTATUS(ws) == 0;
-	young = w->served == 0 && now - w->started < HEALTHY_AGE;
+	young = worker_young(w);
 	level = clean ? LOG_INFO : LOG_ERR;
-	if (w->failed || (asked && (WIFEXITED(ws) || WTERMSIG(ws) == SIGTERM ||
+	if (w->failed || !up || (asked && (WIFEXITED(ws) || WTERMSIG(ws) == SIGTERM ||
 	    WTERMSIG(ws) == SIGKILL)))
 		level = LOG_DEBUG;
 	worker_state(w, KILLED);
@@ -1731,18 +1769,18 @@ worker_dead(struct worker *w, int ws)
 		trial_fail("worker %ld of %s %s %s after its start",
 		    (long)pid, prog[0], cause(ws), lifetime(w));
 	else if (was != TRIAL)
-		logit(level, "worker %ld %s after %s, %llu requests",
-		    (long)pid, cause(ws), lifetime(w),
-		    (unsigned long long)w->served);
+		logit(level, variable ? "worker %ld %s after %s, served %llu" :
+		    "worker %ld %s after %s", (long)pid, cause(ws),
+		    lifetime(w), (unsigned long long)w->served);
 	if (!asked && was != TRIAL)
 		deaths++;
-	if (!young)
+	if (w->served > 0 || now - w->started >= HEALTHY_AGE)
 		proven = 1;
 	/*
 	 * A worker that exits 0 recycles itself and is replaced at once [F2].
-	 * If it cannot have served, that is no recycling but a loop.
+	 * If we know that it has not served, that is no recycling but a loop.
 	 */
-	else if (was <= LOST && was != TRIAL && !(clean && !variable)) {
+	if (young && was <= LOST && was != TRIAL && !(clean && !variable)) {
 		brake();
 		if (!proven && brake_delay == BRAKE_MAX) {
 			logit(LOG_CRIT, "no worker has ever lived for a "
@@ -2019,10 +2057,12 @@ output_read(void)
 static void
 output_line(void)
 {
-	char	 text[LINE_SIZE + sizeof("worker: ")];
+	char	 text[LINE_SIZE + sizeof("worker: ")], *p;
 
 	if (linelen == 0)
 		return;
+	while ((p = memchr(line, '\0', linelen)) != NULL)
+		*p = '?';
 	if (now >= lines_due) {
 		output_dropped();
 		nlines = 0;
@@ -2050,16 +2090,19 @@ output_dropped(void)
 static void
 output_show(void)
 {
-	char	 buf[4096];
+	char	 buf[4096], last = '\n';
 	ssize_t	 n;
 	int	 i;
 
 	/* Bounded: somebody may still be writing. */
 	for (i = 0; i < 16; i++) {
 		if ((n = read(output[0], buf, sizeof(buf))) <= 0)
-			return;
+			break;
 		(void)write(STDERR_FILENO, buf, n);
+		last = buf[n - 1];
 	}
+	if (last != '\n')
+		(void)write(STDERR_FILENO, "\n", 1);
 }
 
 static const char *

@@ -197,25 +197,20 @@ compat_ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *timeout,
 	static const struct timespec	 zero;
 	fd_set				 rset, wset, eset;
 	nfds_t				 i;
-	int				 maxfd, n;
+	int				 maxfd;
 
 	for (i = 0; i < nfds; i++)
 		fds[i].revents = 0;
 	for (;;) {
 		if ((maxfd = poll_sets(fds, nfds, &rset, &wset, &eset)) == -2)
 			return -1;
-		n = pselect(maxfd + 1, &rset, &wset, &eset, timeout, sigmask);
-		if (n != -1)
+		if (pselect(maxfd + 1, &rset, &wset, &eset, timeout,
+		    sigmask) != -1)
 			break;
 		/* A bad descriptor is a result: look for others, don't wait. */
 		if (errno != EBADF || !poll_badfd(fds, nfds))
 			return -1;
 		timeout = &zero;
-	}
-	if (n == 0) {
-		FD_ZERO(&rset);
-		FD_ZERO(&wset);
-		FD_ZERO(&eset);
 	}
 	return poll_revents(fds, nfds, &rset, &wset, &eset);
 }

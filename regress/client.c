@@ -46,7 +46,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef nitems
 #define nitems(a)	 (sizeof(a) / sizeof((a)[0]))
+#endif
 
 #define LIFETIME	 120		/* -A: seconds until SIGALRM */
 #define TIMEOUT		 10000		/* -t: milliseconds */

@@ -169,6 +169,13 @@ dead() {
 	! alive "$1"
 }
 
+all_dead() {
+	for _p in "$@"; do
+		alive "$_p" && return 1
+	done
+	return 0
+}
+
 # logged pattern [count]: kfcgi -d has said it (so often, or more)
 logged() {
 	[ "$(grep -Ec -- "$1" "$LOG" 2>/dev/null)" -ge "${2:-1}" ]
@@ -212,6 +219,17 @@ manager_pid() {
 # stop [signal]: the manager ends; returns its status if it is our child
 stop() {
 	kill "-${1:-TERM}" "$PID" 2>/dev/null
+	waitfor 30 dead "$PID" || diag "kfcgi $PID does not end"
+	wait "$PID" 2>/dev/null
+	_rv=$?
+	PID=
+	return $_rv
+}
+
+# stop_now: without waiting for the busy; two signals, since equal ones merge
+stop_now() {
+	kill -TERM "$PID" 2>/dev/null
+	kill -INT "$PID" 2>/dev/null
 	waitfor 30 dead "$PID" || diag "kfcgi $PID does not end"
 	wait "$PID" 2>/dev/null
 	_rv=$?
@@ -267,6 +285,13 @@ no_strays() {
 
 some_strays() {
 	[ -n "$(strays)" ]
+}
+
+# new_pool n pid...: n workers, none of them of those
+new_pool() {
+	_n=$1
+	shift
+	all_dead "$@" && has_workers "$_n"
 }
 
 nfds() {

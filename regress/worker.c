@@ -66,7 +66,9 @@
 #ifndef NSIG
 #define NSIG		 32
 #endif
+#ifndef nitems
 #define nitems(a)	 (sizeof(a) / sizeof((a)[0]))
+#endif
 #define UNUSED		 __attribute__((__unused__))
 #define PRINTF(f, a)	 __attribute__((__format__(__printf__, f, a)))
 
@@ -1383,7 +1385,6 @@ conn_read(struct conn *c, void *data, size_t len)
 	int	 rc;
 
 	for (got = 0; got < len; got += n) {
-		n = 0;
 		if (c->inpos == c->inlen) {
 			if ((rc = conn_fill(c)) != 1)
 				return rc == 0 && got == 0 ? 0 : -1;
@@ -1826,7 +1827,7 @@ static void
 report_ids(struct buf *b)
 {
 	uid_t	 ru, eu, su;
-	gid_t	 rg, eg, sg, groups[NGROUPS_MAX + 1];
+	gid_t	 rg, eg, sg, *groups;
 	size_t	 start;
 	int	 i, n;
 
@@ -1852,9 +1853,14 @@ report_ids(struct buf *b)
 	    (unsigned long)ru, (unsigned long)eu, (unsigned long)su,
 	    (unsigned long)rg, (unsigned long)eg, (unsigned long)sg);
 	start = b->len;
-	n = getgroups(nitems(groups), groups);
+	/* Not NGROUPS_MAX: musl's is not the kernel's. */
+	if ((n = getgroups(0, NULL)) == -1 ||
+	    (groups = calloc(n + 1, sizeof(*groups))) == NULL ||
+	    (n = getgroups(n, groups)) == -1)
+		err(1, "getgroups");
 	for (i = 0; i < n; i++)
 		buf_printf(b, " %lu", (unsigned long)groups[i]);
+	free(groups);
 	buf_none(b, start);
 }
 

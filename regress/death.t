@@ -1,0 +1,194 @@
+#!/bin/sh
+# Workers die [F1 to F5]: that costs the request in hand and nothing more.
+. ./lib.sh
+
+summary() {
+	sed -n 's/^answered \([0-9]*\) .*/\1/p' "$1"
+}
+
+for r in "" -r; do
+	name=${r:-fixed}
+
+	# An idle one, in each way.
+	start $r -n 3 /bin/worker
+	for sig in KILL SEGV; do
+		w=$(workers | head -n 1)
+		: >"$LOG"
+		kill -$sig "$w"
+		ok "$name: idle worker, SIG$sig: replaced" \
+		    waitfor 15 new_pool 3 "$w"
+		like "$(cat "$LOG")" "worker $w was killed by signal [0-9]+ \\(" \
+		    "$name: and the signal is logged"
+		like "$(fetch '')" '^pid' "$name: the service goes on"
+	done
+	for status in 0 3; do
+		: >"$LOG"
+		w=$(fetch "exit=$status&exit=$status" >/dev/null 2>&1
+		    waitfor 10 logged 'worker [0-9]+ exited' &&
+		    sed -n 's/.*worker \([0-9]*\) exited.*/\1/p' "$LOG")
+		ok "$name: exit $status in mid-request: replaced" \
+		    waitfor 15 new_pool 3 "$w"
+		like "$(cat "$LOG")" "worker $w exited with status $status " \
+		    "$name: and the status is logged"
+	done
+
+	# The request in hand is cut off at once, the others are untouched [F5].
+	client -n 2 -c 2 -q slow=2000 >"$T/others" &
+	others=$!
+	is "$(fetch crash)" "cut off" \
+	    "$name: a crash in mid-request is an end-of-file for its client"
+	is "$(fetch half)" "cut off" "$name: also within the answer"
+	wait $others
+	is "$(summary "$T/others")" 2 "$name: the others are answered"
+
+	# All at once.
+	ok "$name: the pool is whole" waitfor 15 has_workers 3
+	w=$(workers)
+	kill -KILL $w
+	ok "$name: all killed: replaced" waitfor 15 new_pool 3 $w
+	like "$(fetch '')" '^pid' "$name: the service goes on"
+	is "$(zombies "$PID")" "" "$name: all were reaped"
+	stop
+	is "$?" 0 "$name: status"
+	is "$(strays)" "" "$name: nobody left"
+
+	# One every 100 ms under load for ten seconds.  Requests of one
+	# killed worker each may fail, and no other.
+	start $r -n 4 -N 4 /bin/worker
+	client -d 10 -c 8 -q slow=5 -t 30000 -A 100 >"$T/load" &
+	load=$!
+	kills=0
+	while alive $load; do
+		w=$(workers | head -n 1)
+		if [ -n "$w" ] && kill -KILL "$w" 2>/dev/null; then
+			kills=$((kills + 1))
+		fi
+		sleep 0.1
+	done
+	wait $load
+	lost=$(sed -n 's/.*refused \([0-9]*\) reset \([0-9]*\) cut \([0-9]*\) timeout \([0-9]*\) bad \([0-9]*\)/\1 \2 \3 \4 \5/p' "$T/load")
+	diag "$name: $kills killed under load: $(head -n 1 "$T/load")"
+	is "$(echo "$lost" | awk '{ print $1 + $4 + $5 }')" 0 \
+	    "$name: none refused, none timed out, none bad"
+	ok "$name: no more lost than workers were killed" \
+	    test "$(echo "$lost" | awk '{ print $2 + $3 }')" -le "$kills"
+	ok "$name: n again" waitfor 20 has_workers 4
+	stop
+
+	# Workers that recycle themselves [F2, F4].
+	for k in 1 20; do
+		start $r -n 4 -N 8 /bin/worker -x $k
+		is "$(client -n 5000 -c 8 -t 30000 -A 100 | head -n 1)" \
+		    "answered 5000 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+		    "$name: 5,000 requests, exit 0 after every $k: all answered"
+		unlike "$(cat "$LOG")" "next worker in" "$name: without a brake"
+		stop
+	done
+done
+
+# Before its cookie; the answer was given, so nothing is lost.
+start -r -n 2 -N 4 /bin/worker -y 3
+is "$(client -n 300 -c 4 -t 30000 | head -n 1)" \
+    "answered 300 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+    "exit 0 after the answer and before the cookie: all answered"
+stop
+
+# A connection whose worker died before reading it goes to another [F4].
+start -r -n 1 -N 1 /bin/worker
+w=$(workers)
+kill -STOP "$w"
+client -q '' >"$T/moved" 2>&1 &
+moved=$!
+ok "handed to a stopped worker" waitfor 10 logged "worker $w has connection 1"
+kill -KILL "$w"
+wait $moved
+like "$(cat "$T/moved")" '^pid' "which is killed: another answers"
+unlike "$(cat "$T/moved")" "^pid $w " "indeed another"
+is "$(grep -c 'has connection' "$LOG")" 2 "it was handed out twice"
+stop
+
+# One that may have been read is not replayed [F4].
+start -r -n 1 -N 1 /bin/worker
+client -q hang >"$T/hang" 2>&1 &
+hang=$!
+waitfor 10 logged 'has connection 1'
+w=$(workers)
+# It has been read when the worker has the connection: a fifth descriptor.
+ok "the worker has it" waitfor 10 eval '[ "$(nfds '"$w"')" -ge 5 ]'
+kill -KILL "$w"
+wait $hang
+is "$(cat "$T/hang")" "cut off" "a request in a dead worker's hands is cut"
+like "$(fetch '')" '^pid' "and the pool goes on"
+is "$(grep -c 'has connection' "$LOG")" 2 "the first was handed out once"
+stop
+
+# The brake [F3].  The marker is in a directory that procuser may write.
+cat >"$T/flaky.c" <<'END'
+#include <unistd.h>
+int
+main(int argc, char *argv[])
+{
+	if (argc > 1 && access("/flag", F_OK) == 0)
+		return 3;
+	execv("/bin/worker", argv);
+	return 4;
+}
+END
+$CC -static -o "$JAIL/bin/flaky" "$T/flaky.c"
+for r in "" -r; do
+	name=${r:-fixed}
+	start $r -n 2 /bin/flaky -g
+	fetch '' >/dev/null
+	sleep 1		# so that they are healthy by age in a fixed pool
+	: >"$JAIL/flag"
+	kill -KILL $(workers)
+	ok "$name: a crash loop is braked" \
+	    waitfor 20 logged 'next worker in 1600 ms'
+	is "$(sed -n 's/^kfcgi: next worker in \([0-9]*\) ms/\1/p' "$LOG" |
+	    head -n 5 | tr '\n' ' ')" "100 200 400 800 1600 " \
+	    "$name: each time for twice as long"
+	rm "$JAIL/flag"
+	ok "$name: it recovers" waitfor 20 has_workers 2
+	like "$(fetch '')" '^pid' "$name: and serves"
+	is "$(stop; grep -c 'giving up' "$LOG")" 0 "$name: it did not give up"
+	end_manager
+done
+
+# A pool that was never healthy gives up.
+for r in "" -r; do
+	start $r -n 2 /bin/worker -s 300 -S 6
+	waitfor 60 dead "$PID"
+	wait "$PID"
+	is "$?" 1 "${r:-fixed}: a pool that was never healthy gives up"
+	like "$(cat "$LOG")" "no worker has ever lived for a second" "and says so"
+	is "$(strays)" "" "nobody left"
+	PID=
+done
+
+# Three processes [protocol]: whoever of them dies, the worker is replaced.
+for r in "" -r; do
+	name="three processes${r:+ -r}"
+	start $r -n 2 /bin/worker -3
+	like "$(fetch '')" '^pid' "$name: serve"
+	leader=$(workers | head -n 1)
+	for who in "$leader" "$(children "$leader" | head -n 1)" ; do
+		alive "$who" || continue
+		kill -KILL "$who"
+		ok "$name: one killed: replaced" waitfor 15 new_pool 2 "$leader"
+		like "$(fetch '')" '^pid' "$name: serve on"
+		leader=$(workers | head -n 1)
+	done
+	who=$(children "$(workers | head -n 1)" | tail -n 1)
+	leader=$(workers | head -n 1)
+	kill -KILL "$who"
+	ok "$name: a sibling killed: replaced" waitfor 15 new_pool 2 "$leader"
+	client -O early -n 5 -q body=3000000 >/dev/null 2>&1
+	like "$(fetch '')" '^pid' "$name: clients that hang up early"
+	ok "$name: two workers" waitfor 15 has_workers 2
+	stop
+	is "$?" 0 "$name: status"
+	ok "$name: none of the processes is left" waitfor 10 no_strays
+	end_manager
+done
+
+done_testing

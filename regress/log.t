@@ -1,0 +1,540 @@
+#!/bin/sh
+# The log [I, B5, E5, F1 to F3, G1]: what is said, at which level, and that
+# neither a flood nor a syslogd that does not read holds anything up.
+
+# On a /dev/log of our own: in a private mount namespace; and in a private
+# network namespace, too, because that has its own limit of datagrams waiting
+# in a socket.  Where there is none of that, on /dev/log if it is free.
+if [ -z "${LOG_T_ALONE:-}" ] && unshare -mn sh -c \
+    'mount -t tmpfs tmpfs /mnt && mount --bind /dev/null /dev/null' \
+    2>/dev/null; then
+	LOG_T_ALONE=1 exec unshare -mn sh "$0" "$@"
+fi
+. ./lib.sh
+
+SYSLOG=$T/syslog
+SYSLOGD=
+
+if [ -n "${LOG_T_ALONE:-}" ]; then
+	echo 512 >/proc/sys/net/unix/max_dgram_qlen
+	mkdir "$T/dev" || exit 1
+	mount -t tmpfs -o mode=755 tmpfs "$T/dev" || exit 1
+	for f in null zero full random urandom tty; do
+		: >"$T/dev/$f"
+		mount --bind "/dev/$f" "$T/dev/$f" || exit 1
+	done
+	ln -s /proc/self/fd "$T/dev/fd"
+	mount --rbind "$T/dev" /dev || exit 1
+	umount -l "$T/dev"
+elif [ -e /dev/log ] || [ "$(uname -s)" != Linux ]; then
+	skip_all "needs a /dev/log of its own: no unshare(1)"
+fi
+
+syslogd_start() {
+	rm -f /dev/log
+	: >>"$SYSLOG"
+	perl "$REGRESS/syslogd" /dev/log "$SYSLOG" &
+	SYSLOGD=$!
+	waitfor 10 test -S /dev/log || exit 1
+}
+
+syslogd_stop() {
+	[ -n "$SYSLOGD" ] || return 0
+	kill -CONT "$SYSLOGD"
+	kill -TERM "$SYSLOGD"
+	waitfor 10 dead "$SYSLOGD" || kill -KILL "$SYSLOGD"
+	wait "$SYSLOGD" 2>/dev/null
+	SYSLOGD=
+	rm -f /dev/log
+}
+trap 'syslogd_stop; cleanup' EXIT
+trap 'syslogd_stop; cleanup; exit 1' INT TERM HUP
+
+# said level pattern: how often the present kfcgi has logged that line
+said() {
+	case $1 in
+	CRIT)		_pri=26;;
+	ERR)		_pri=27;;
+	WARNING)	_pri=28;;
+	NOTICE)		_pri=29;;
+	INFO)		_pri=30;;
+	DEBUG)		_pri=31;;
+	*)		_pri='[0-9]+';;
+	esac
+	grep -Ec "^<$_pri>[A-Z][a-z][a-z] [ 0-9][0-9] [0-9:]{8}\
+ kfcgi\\[$LOGPID\\]: $2\$" "$SYSLOG"
+}
+
+has_said() {
+	[ "$(said "$1" "$2")" -ge "${3:-1}" ]
+}
+
+# tells level pattern description: it does, and once
+tells() {
+	waitfor 10 has_said "$1" "$2"
+	is "$(said "$1" "$2")" 1 "$3"
+}
+
+# begin options... prog...: a daemon with a log of its own
+begin() {
+	: >"$SYSLOG"
+	if ! start_daemon "$@" || [ -z "$PID" ]; then
+		diag "kfcgi $* did not start: $(cat "$T/err")"
+		return 1
+	fi
+	LOGPID=$PID
+}
+
+# All that the present kfcgi has logged, without PRI, time and tag.
+text() {
+	sed -n "s/^<[0-9]*>.\{15\} kfcgi\[$LOGPID\]: //p" "$SYSLOG"
+}
+
+moment() {
+	perl -MTime::HiRes=time -e 'printf "%.3f\n", time'
+}
+
+# between low value high
+between() {
+	awk -v a="$1" -v b="$2" -v c="$3" 'BEGIN { exit !(a <= b && b <= c) }'
+}
+
+# gone pid...
+gone() {
+	for _p; do
+		alive "$_p" && return 1
+	done
+	:
+}
+
+# answered count options...: that many requests, and each is answered
+answered() {
+	_n=$1
+	shift
+	[ "$(client -o -n "$_n" "$@")" = \
+	    "answered $_n refused 0 reset 0 cut 0 timeout 0 bad 0" ]
+}
+
+syslogd_start
+also_kill "$SYSLOGD"
+
+# A pool that was never healthy: that takes its time, so have it done at the
+# end of this file.
+"$KFCGI" -p "$JAIL" -s "$T/hopeless" -U "$WHO" -n 1 /bin/worker -s 300 -S ABRT \
+    2>"$T/hopeless.err"
+is "$?" 0 "started: one that has no future"
+HOPELESS=$(manager_pid "$T/hopeless")
+also_kill "$HOPELESS"
+HOPELESSLOG=$T/hopeless.log
+keep_hopeless() {
+	grep "kfcgi\\[$HOPELESS\\]" "$SYSLOG" >>"$HOPELESSLOG"
+}
+
+for r in '' -r; do
+	pool=${r:-fixed}
+	served=
+	[ -n "$r" ] && served=', [^,]*[0-9]+[^,]*'
+
+	keep_hopeless
+	cp "$JAIL/bin/worker" "$JAIL/bin/prog"
+	before=$(moment)
+	ok "$pool: start" begin $r -n 2 -N 2 /bin/prog
+	after=$(moment)
+	tells INFO "started: 2 workers of /bin/prog in $JAIL for $SOCK" \
+	    "$pool: the start is told"
+	is "$(ls "$JAIL")" bin "$pool: though there is no /dev in the jail"
+
+	# Deaths [F1, F2].
+	w=$(workers | head -n 1)
+	low=$(moment)
+	kill -SEGV "$w"
+	tells ERR "worker $w was killed by signal 11 \\([A-Za-z ]+\\) after\
+ [0-9]+\\.[0-9]{3} s$served" "$pool: a death by signal is an error"
+	high=$(moment)
+	life=$(sed -n "s/.*worker $w was killed.* after \([0-9.]*\) s.*/\1/p" \
+	    "$SYSLOG")
+	ok "$pool: how long it lived" between \
+	    "$(echo "$low $after" | awk '{ printf "%.3f", $1 - $2 - 0.01 }')" \
+	    "$life" \
+	    "$(echo "$high $before" | awk '{ printf "%.3f", $1 - $2 + 0.01 }')"
+	waitfor 15 has_workers 2
+	fetch 'err=1&exit=3' >/dev/null
+	waitfor 10 has_said NOTICE 'worker: err [0-9]+ 0'
+	w=$(text | sed -n 's/^worker: err \([0-9]*\) 0$/\1/p' | tail -n 1)
+	tells ERR "worker $w exited with status 3 after [0-9.]+ s$served" \
+	    "$pool: so is an exit with status 3"
+	waitfor 15 has_workers 2
+	fetch 'err=1&exit=0' >/dev/null
+	waitfor 10 has_said NOTICE 'worker: err [0-9]+ 0' 2
+	w=$(text | sed -n 's/^worker: err \([0-9]*\) 0$/\1/p' | tail -n 1)
+	tells INFO "worker $w exited with status 0 after [0-9.]+ s$served" \
+	    "$pool: an exit with status 0 is none"
+	ok "$pool: two workers again" waitfor 15 has_workers 2
+
+	# The brake [F3].  Fewer than two would not do: with a healthy one
+	# among them it would begin anew.
+	mv "$JAIL/bin/prog" "$JAIL/bin/away"
+	kill -KILL $(workers)
+	ok "$pool: a worker that cannot be executed" \
+	    waitfor 15 has_said ERR "cannot execute /bin/prog in $JAIL: No such.*"
+	ok "$pool: applies the brake" \
+	    waitfor 30 has_said INFO 'next worker in 800 ms'
+	like "$(text | sed -n 's/^next worker in \([0-9]*\) ms$/\1/p' |
+	    tr '\n' ' ')" '^(100 )*100 200 400 800 (1600 )?$' \
+	    "$pool: which doubles"
+	mv "$JAIL/bin/away" "$JAIL/bin/prog"
+	ok "$pool: two workers again" waitfor 30 has_workers 2
+	like "$(fetch '')" '^pid' "$pool: which serve"
+
+	# Saturation [E5]: more than once in one episode.
+	if [ -n "$r" ]; then
+		ok "$pool: answered while saturated" answered 40 -c 8 -q slow=20
+		is "$(said WARNING 'all 2 workers are busy and connections\
+ wait: -N may be too low')" 1 "$pool: saturation is told once"
+		is "$(text | grep -c 'are busy and')" 1 "$pool: and no more"
+	fi
+
+	# Reload [G1].
+	w=$(workers)
+	kill -HUP "$PID"
+	tells INFO 'reloaded: 2 new workers, 0 of the old still busy' \
+	    "$pool: a reload is told"
+	ok "$pool: the old ones go" waitfor 10 gone $w
+	errors=$(said ERR '.*')
+	mv "$JAIL/bin/prog" "$JAIL/bin/away"
+	w=$(workers)
+	kill -HUP "$PID"
+	tells ERR "reload failed, the old workers stay: cannot execute\
+ /bin/prog in $JAIL: No such file or directory.*" "$pool: a failed one, too"
+	ok "$pool: answered by the old workers" answered 20 -c 2
+	is "$(said ERR '.*')" $((errors + 1)) "$pool: in one line"
+	is "$(workers)" "$w" "$pool: the old workers are there"
+	mv "$JAIL/bin/away" "$JAIL/bin/prog"
+
+	# Output [I2].
+	fetch 'out=first+line' >/dev/null
+	tells NOTICE 'worker: first line' "$pool: standard output"
+	fetch 'err=3' >/dev/null
+	waitfor 10 has_said NOTICE 'worker: err [0-9]+ 2'
+	is "$(text | sed -n 's/^worker: err [0-9]* //p' | tail -n 3 |
+	    tr '\n' ' ')" '0 1 2 ' "$pool: standard error, line by line"
+	for len in 999 1000 1001 10000; do
+		: >"$SYSLOG"
+		fetch "errlong=$len&out=end" >/dev/null
+		ok "$pool: a line of $len characters" \
+		    waitfor 10 has_said NOTICE 'worker: end'
+		is "$(text | sed -n 's/^worker: \([a-z]*\)$/\1/p' |
+		    sed '$d' | tr -d '\n')" \
+		    "$(awk -v n="$len" 'BEGIN { for (i = 0; i < n; i++)
+		    printf "%c", 97 + i % 26 }')" \
+		    "$pool: arrives whole, in pieces"
+	done
+
+	# The state [I3].  Numbers that are known: see below for the others.
+	kill -USR1 "$PID"
+	ok "$pool: SIGUSR1" waitfor 10 has_said INFO 'status: 2 [a-z]+,.*'
+
+	# Deaths of those who were told to go are no news.
+	ok "$pool: stop" kill -TERM "$PID"
+	waitfor 15 dead "$PID"
+	tells INFO stopped "$pool: the end is told"
+	is "$(said DEBUG '.*')" 0 "$pool: without -v no debug line"
+	is "$(grep -c "kfcgi\\[$LOGPID\\]" "$SYSLOG")" "$(said '' '.*')" \
+	    "$pool: facility, time and tag of every line"
+	PID=
+	rm -f "$SOCK" "$JAIL/bin/prog"
+done
+
+# -v: a line for each start, hand-out, release and end [I1].
+keep_hopeless
+ok "-v: start" begin -v -r -n 1 -N 2 -w 0 /bin/worker
+w=$(workers)
+tells DEBUG "worker $w started" "-v: a start"
+client -q slow=300 >/dev/null &
+slow=$!
+ok "-v: a hand-out" waitfor 10 has_said DEBUG "worker $w has connection 1"
+fetch '' >"$T/second"
+v=$(sed -n 's/^pid \([0-9]*\).*/\1/p' "$T/second")
+tells DEBUG "worker $v has connection 2" "-v: another"
+tells DEBUG "worker $v is done with connection 2" "-v: a cookie"
+tells DEBUG "worker $v released after 0 s of idleness" "-v: a release"
+tells DEBUG "worker $v was killed by signal 15 .*" "-v: a reap"
+wait $slow
+w=$(workers)
+kill -TERM "$PID"
+waitfor 15 dead "$PID"
+tells DEBUG "worker $w was killed by signal 15 .*" "-v: a reap at the stop"
+tells INFO stopped "-v: the end"
+# Each is there once, so nothing is said twice.
+is "$(text | grep -c '^worker [0-9]* started$')" \
+    "$(text | grep -c '^worker [0-9]* was killed by signal 15')" \
+    "-v: as many starts as ends"
+PID=
+
+# Broken protocol [F6].
+for q in cookie=wrong cookie=twice unasked closectl; do
+	begin -r -n 1 -N 1 /bin/worker
+	w=$(workers)
+	fetch "$q" >/dev/null
+	ok "$q: is an error" waitfor 10 has_said ERR "worker $w .*: stopped"
+	is "$(text | grep -c 'stopped$')" 1 "$q: told once"
+	ok "$q: replaced" waitfor 10 eval 'dead '"$w"' && has_workers 1'
+	end_manager
+done
+
+# The end of patience [H2], and of root's.
+keep_hopeless
+rm -f "$SOCK"
+: >"$SYSLOG"
+"$KFCGI" -p "$JAIL" -s "$SOCK" -n 1 /bin/worker -t 2>"$T/err"
+PID=$(manager_pid "$SOCK") LOGPID=$PID
+tells WARNING 'workers run as root.*' "no -U: a warning"
+stop_now
+tells WARNING '1 worker had to be killed' "one that had to be killed: a warning"
+
+# A time zone of the caller, which the jail does not have [B5].
+zone=/usr/share/zoneinfo/Asia/Tokyo
+if [ -e $zone ] && ! ls /lib/ld-musl-* >/dev/null 2>&1; then
+	TZ=Asia/Tokyo
+	export TZ
+	h1=$(date +%H)
+	begin -n 1 /bin/worker
+	h2=$(date +%H)
+	unset TZ
+	fetch 'out=hour' >/dev/null
+	waitfor 10 has_said NOTICE 'worker: hour'
+	like "$h1 $h2" "$(sed -n 's/^<30>.\{7\}\([0-9]*\):.*started.*/\1/p' \
+	    "$SYSLOG")" "the caller's time zone"
+	end_manager
+fi
+
+# A flood: 100,000 lines slow nobody, and are all accounted for.
+for r in '' -r; do
+	pool=${r:-fixed}
+	keep_hopeless
+	ok "$pool: start" begin $r -n 3 -N 3 /bin/worker
+	client -q flood=100000 -t 100000 -A 120 >"$T/flood" &
+	flood=$!
+	waitfor 10 has_said NOTICE 'worker: flood [0-9]+'
+	ok "$pool: others are answered during a flood" \
+	    answered 500 -c 2 -t 60000
+	wait $flood
+	like "$(cat "$T/flood")" '^pid' "$pool: so is the one that makes it"
+	fetch 'out=after' >/dev/null
+	# What comes after the flood may still be of the same second.
+	total() {
+		text | awk '
+		    /^worker: flood [0-9]+$/ || /^worker: after$/ { n++ }
+		    / lines of the workers. output dropped/ { n += $1; d++ }
+		    / lines lost: syslogd/ { n += $1; l += $1 }
+		    END { print n + 0, d + 0, l + 0 }'
+	}
+	ok "$pool: all are told, or counted as dropped" waitfor 20 eval '
+	    [ "$(total | sed "s/ .*//")" -ge 100001 ]'
+	is "$(total | sed 's/ .*//')" 100001 "$pool: 100,000 and one"
+	ok "$pool: some were dropped" test "$(total | cut -d' ' -f2)" -gt 0
+	is "$(said WARNING '[0-9]+ lines of the workers. output dropped: .*')" \
+	    "$(total | cut -d' ' -f2)" "$pool: which is a warning"
+	ok "$pool: no more than a hundred for each line that counts them" \
+	    test "$(said NOTICE 'worker: .*')" -le \
+	    $((100 * ($(total | cut -d' ' -f2) + 1)))
+	diag "$pool: $(said NOTICE 'worker: .*') of 100001 lines told;" \
+	    "lost: $(total | cut -d' ' -f3)"
+	end_manager
+done
+
+# A syslogd that does not read.
+#
+# outcome: lines about connections that arrived or were counted as lost
+outcome() {
+	text | awk '/(has|is done with) connection/ { n++ }
+	    / lines lost: syslogd did not read them$/ { n += $1; l++ }
+	    END { print n + 0, l + 0 }'
+}
+keep_hopeless
+ok "start" begin -v -r -n 2 -N 2 /bin/worker
+kill -USR1 "$SYSLOGD"
+is "$(client -o -n 600 -c 2 -t 60000)" \
+    "answered 600 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+    "600 requests while syslogd does not read"
+# One place becomes free, and there is more than one line to say.
+n=$(wc -l <"$SYSLOG")
+one_more() {
+	[ "$(wc -l <"$SYSLOG")" -gt "$n" ]
+}
+for i in 1 2 3; do
+	n=$(wc -l <"$SYSLOG")
+	kill -USR2 "$SYSLOGD"
+	waitfor 10 one_more
+	ok "syslogd reads one message and no more: the manager goes on" \
+	    answered 10 -t 5000
+done
+kill -HUP "$SYSLOGD"
+n=0
+ok "after that" waitfor 20 eval '
+    fetch "" >/dev/null; n=$((n + 1)); has_said WARNING "[0-9]+ lines lost: .*"'
+ok "the lost lines are told, all of them" waitfor 20 eval '
+    [ "$(outcome | sed "s/ .*//")" -eq $((2 * (630 + n))) ]'
+is "$(outcome | sed 's/ .*//')" $((2 * (630 + n))) "exactly"
+ok "the manager stops" kill -TERM "$PID"
+ok "though it had been ignored" waitfor 15 dead "$PID"
+PID=
+
+# One that is stopped by a signal; then the worker dies, too.
+ok "start" begin -r -n 2 -N 2 /bin/worker
+kill -STOP "$SYSLOGD"
+client -o -n 40 -c 2 -q flood=50 -t 60000 >"$T/stopped"
+is "$(cat "$T/stopped")" \
+    "answered 40 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+    "requests that log while syslogd is stopped"
+kill -KILL $(workers)
+ok "the dead are replaced while syslogd is stopped" waitfor 15 has_workers 2
+ok "and serve" answered 20 -c 2
+ok "SIGTERM while syslogd is stopped" kill -TERM "$PID"
+ok "ends it" waitfor 15 dead "$PID"
+ok "and all its workers" waitfor 10 no_strays
+PID=
+kill -CONT "$SYSLOGD"
+
+# One that goes away.
+ok "start" begin -v -r -n 2 -N 4 -w 0 /bin/worker
+answered 5
+n=$(nfds "$PID")
+keep_hopeless
+syslogd_stop
+ok "requests without a syslogd" answered 200 -c 8
+kill -KILL $(workers)
+ok "the dead are replaced without a syslogd" waitfor 15 has_workers 2
+ok "a reload without a syslogd" kill -HUP "$PID"
+fetch 'flood=300' >/dev/null
+ok "and serve" answered 20 -c 2
+ok "two workers" waitfor 10 has_workers 2
+ok "no descriptor is left behind" test "$(nfds "$PID")" -le "$n"
+stop
+syslogd_start
+also_kill "$SYSLOGD"
+rm -f "$SOCK"
+
+# None at all from the start.
+kill -TERM "$SYSLOGD"
+waitfor 10 dead "$SYSLOGD"
+SYSLOGD=
+ok "started without a syslogd" begin -v -r -n 2 -N 4 -w 0 /bin/worker
+n=$(nfds "$PID")
+ok "which serves" answered 200 -c 8
+ok "two workers" waitfor 10 has_workers 2
+is "$(nfds "$PID")" "$n" "no descriptor is left behind"
+stop
+syslogd_start
+also_kill "$SYSLOGD"
+
+# SIGUSR1, in both pools [I3].
+#
+# status_is numbers: asked until it is so, as states pass
+status_is() {
+	_before=$(text | grep -c '^status: ')
+	kill -USR1 "$PID"
+	waitfor 10 eval '[ "$(text | grep -c "^status: ")" -gt '$_before' ]'
+	[ "$(text | sed -n 's/^status: //p' | tail -n 1)" = "$1" ]
+}
+status_becomes() {
+	waitfor 15 status_is "$1" && result 0 "$2" || {
+		result 1 "$2"
+		diag "got '$(text | sed -n 's/^status: //p' | tail -n 1)'," \
+		    "expected '$1'"
+	}
+}
+cp "$JAIL/bin/worker" "$JAIL/bin/prog"
+ok "start" begin -r -n 2 -N 4 /bin/prog
+status_becomes "2 idle, 0 busy, 0 leaving, 0 starting; min 2, max 4;\
+ 0 handed out, 0 deaths, 0 restarts" "status at start"
+is "$(said INFO 'status: .*')" "$(text | grep -c '^status: ')" "its level"
+answered 3
+status_becomes "2 idle, 0 busy, 0 leaving, 0 starting; min 2, max 4;\
+ 3 handed out, 0 deaths, 0 restarts" "after three requests"
+client -n 3 -c 3 -q 'err=1&hang' -t 100000 >/dev/null &
+also_kill $!
+status_becomes "0 idle, 3 busy, 0 leaving, 0 starting; min 2, max 4;\
+ 6 handed out, 0 deaths, 0 restarts" "three that hang"
+ok "which have begun" waitfor 10 has_said NOTICE 'worker: err [0-9]+ 0' 3
+hung=$(text | sed -n 's/^worker: err \([0-9]*\) 0$/\1/p')
+kill -KILL "$(echo "$hung" | head -n 1)"
+status_becomes "0 idle, 2 busy, 0 leaving, 0 starting; min 2, max 4;\
+ 6 handed out, 1 deaths, 0 restarts" "one of them killed"
+kill -HUP "$PID"
+status_becomes "2 idle, 0 busy, 2 leaving, 0 starting; min 2, max 4;\
+ 6 handed out, 1 deaths, 0 restarts" "a reload: the busy are leaving"
+waitfor 10 has_said INFO 'reloaded: .*'
+is "$(said INFO 'reloaded: 2 new workers, 2 of the old still busy')" 1 \
+    "which the reload tells, too"
+kill -KILL $(echo "$hung" | tail -n 2)
+status_becomes "2 idle, 0 busy, 0 leaving, 0 starting; min 2, max 4;\
+ 6 handed out, 3 deaths, 0 restarts" "killed: two deaths more"
+w=$(workers | head -n 1)
+kill -KILL "$w"
+status_becomes "2 idle, 0 busy, 0 leaving, 0 starting; min 2, max 4;\
+ 6 handed out, 4 deaths, 1 restarts" "an idle one: a death and a restart"
+mv "$JAIL/bin/prog" "$JAIL/bin/away"
+w=$(workers | head -n 1)
+kill -KILL "$w"
+waitfor 15 has_said INFO 'next worker in 400 ms'
+waitfor 10 eval '
+    kill -USR1 "$PID"
+    text | grep -q "^status: 1 idle, 0 busy, 0 leaving, 1 starting; "'
+is "$?" 0 "one whose replacement is braked"
+mv "$JAIL/bin/away" "$JAIL/bin/prog"
+end_manager
+
+ok "start" begin -n 3 /bin/prog
+status_becomes "3 serving, 0 busy, 0 leaving, 0 starting; min 3, max 3;\
+ 0 handed out, 0 deaths, 0 restarts" "fixed: status at start"
+answered 3
+fetch exit=0 >/dev/null
+status_becomes "3 serving, 0 busy, 0 leaving, 0 starting; min 3, max 3;\
+ 0 handed out, 1 deaths, 1 restarts" "fixed: one ended by itself"
+fetch crash >/dev/null
+status_becomes "3 serving, 0 busy, 0 leaving, 0 starting; min 3, max 3;\
+ 0 handed out, 2 deaths, 2 restarts" "fixed: one crashed"
+kill -HUP "$PID"
+waitfor 10 has_said INFO 'reloaded: .*'
+status_becomes "3 serving, 0 busy, 0 leaving, 0 starting; min 3, max 3;\
+ 0 handed out, 2 deaths, 2 restarts" "fixed: a reload is neither"
+end_manager
+ok "start" begin -n 2 /bin/worker -t
+kill -HUP "$PID"
+status_becomes "2 serving, 0 busy, 2 leaving, 0 starting; min 2, max 2;\
+ 0 handed out, 0 deaths, 0 restarts" "fixed: those who do not go, leaving"
+stop_now
+
+# -d: on standard error, too; the workers' output stays there [I1, I2].
+: >"$SYSLOG"
+start -n 1 /bin/worker
+LOGPID=$PID
+fetch 'out=on+the+terminal' >/dev/null
+w=$(workers)
+kill -SEGV "$w"
+ok "-d: in the log" waitfor 10 has_said ERR \
+    "worker $w was killed by signal 11 .*"
+ok "-d: on standard error, too" logged \
+    "^kfcgi: worker $w was killed by signal 11 "
+is "$(grep -c '^on the terminal$' "$LOG")" 1 \
+    "-d: what a worker writes stays there"
+is "$(text | grep -c 'on the terminal')" 0 "-d: and is not in the log"
+stop
+tells INFO stopped "-d: the end"
+is "$(grep '^kfcgi: ' "$LOG" | sed 's/^kfcgi: //')" "$(text)" \
+    "-d: the same lines in both"
+
+# The one without a future has found its end [F3].
+ok "giving up" waitfor 60 dead "$HOPELESS"
+keep_hopeless
+LOGPID=$HOPELESS
+cp "$HOPELESSLOG" "$SYSLOG"
+tells CRIT 'no worker has ever lived for a second or served a request:\
+ giving up' "giving up is critical"
+like "$(text | sed -n 's/^next worker in \([0-9]*\) ms$/\1/p' |
+    tr '\n' ' ')" '^100 200 400 800 1600 3200 6400 10000 $' \
+    "after delays of up to ten seconds"
+
+syslogd_stop
+done_testing

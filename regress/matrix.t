@@ -1,0 +1,454 @@
+#!/bin/sh
+# Every web server in front of every kind of worker, with kfcgi in between.
+#
+# server_NAME writes a configuration that passes everything to $SOCK, and what
+# is below /keep with connections that are kept (KEEPS=1, if it can do that),
+# and starts the server.  worker_NAME starts kfcgi with a worker, $PAGE is what
+# to ask for.  cell does the same to any two of them.
+. ./lib.sh
+. ./peers.sh
+need nginx php-cgi lighttpd apache2 haproxy fcgiwrap curl perl
+perl -MFCGI -MCGI::Fast -e 1 2>/dev/null ||
+    skip_all "not installed: FCGI or CGI::Fast for perl"
+
+N=4			# workers
+POST=500000
+BODY=10000000
+noise $POST >"$T/post"
+pattern $BODY >"$T/body"
+SUM=$(fnv <"$T/post")
+
+# --- web servers
+
+server_nginx() {
+	KEEPS=1
+	{
+		nginx_head
+		echo 'http {'
+		nginx_http
+		cat <<-END
+		upstream keep {
+			server unix:$SOCK;
+			keepalive 1;
+		}
+		server {
+			listen unix:$FRONT;
+			location / {
+				fastcgi_pass unix:$SOCK;
+			}
+			location /keep/ {
+				rewrite ^/keep(.*) \$1 break;
+				fastcgi_keep_conn on;
+				fastcgi_pass keep;
+			}
+		}
+		}
+		END
+	} | sed 's/^worker_processes.*/worker_processes 1;/' >"$T/nginx.conf"
+	nginx_start "$T/nginx.conf"
+}
+
+# It opens a connection for each request, always.
+server_lighttpd() {
+	KEEPS=0
+	cat >"$T/lighttpd.conf" <<-END
+	server.modules = ( "mod_fastcgi" )
+	server.document-root = "$WWW"
+	server.bind = "$FRONT"
+	server.username = "$WEB"
+	server.groupname = "$WEBGROUP"
+	server.errorlog = "$T/lighttpd/error.log"
+	server.upload-dirs = ( "$T/lighttpd" )
+	fastcgi.server = ( "/" => ((
+		"socket" => "$SOCK",
+		"docroot" => "$WWW",
+		"check-local" => "disable",
+		"fix-root-scriptname" => "enable"
+	)) )
+	END
+	mkdir -p "$T/lighttpd"
+	chown "$WEB" "$T/lighttpd"
+	peer lighttpd lighttpd -D -f "$T/lighttpd.conf"
+}
+
+# It cannot listen on a UNIX socket.
+server_apache() {
+	KEEPS=1
+	port=$(free_port 127.0.0.1)
+	VIA=
+	URL=http://127.0.0.1:$port
+	m=/usr/lib/apache2/modules
+	cat >"$T/apache.conf" <<-END
+	ServerRoot $T/apache
+	DefaultRuntimeDir $T/apache
+	PidFile $T/apache/pid
+	ErrorLog $T/apache/error.log
+	LogLevel error
+	ServerName localhost
+	Listen 127.0.0.1:$port
+	LoadModule mpm_event_module $m/mod_mpm_event.so
+	LoadModule authz_core_module $m/mod_authz_core.so
+	LoadModule proxy_module $m/mod_proxy.so
+	LoadModule proxy_fcgi_module $m/mod_proxy_fcgi.so
+	User $WEB
+	Group $WEBGROUP
+	StartServers 1
+	ServerLimit 1
+	ThreadsPerChild 25
+	MaxRequestWorkers 25
+	ProxyFCGIBackendType GENERIC
+	ProxyPass /keep/ "unix:$SOCK|fcgi://keep$WWW/" enablereuse=on retry=0
+	ProxyPass / "unix:$SOCK|fcgi://localhost$WWW/" retry=0
+	END
+	mkdir -p "$T/apache"
+	peer apache apache2 -D FOREGROUND -f "$T/apache.conf"
+}
+
+server_haproxy() {
+	KEEPS=1
+	cat >"$T/haproxy.conf" <<-END
+	global
+		user $WEB
+		group $WEBGROUP
+	defaults
+		mode http
+		retries 0
+		timeout connect 10s
+		timeout client 60s
+		timeout server 60s
+	frontend front
+		bind unix@$FRONT mode 666
+		use_backend keep if { path_beg /keep/ }
+		default_backend plain
+	backend plain
+		use-fcgi-app plain
+		server kfcgi unix@$SOCK proto fcgi
+	backend keep
+		http-request replace-path /keep(/.*) \1
+		use-fcgi-app keep
+		http-reuse always
+		server kfcgi unix@$SOCK proto fcgi
+	fcgi-app plain
+		docroot $WWW
+		no option keep-conn
+	fcgi-app keep
+		docroot $WWW
+		option keep-conn
+	END
+	peer haproxy haproxy -db -f "$T/haproxy.conf"
+}
+
+# --- workers.  GRACE=1: finishes its request when told to go.
+
+worker_php() {
+	PAGE=/index.php
+	GRACE=1
+	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 $PHP
+}
+
+# In the empty jail, as it is static.
+worker_libfcgi() {
+	PAGE=/libfcgi
+	GRACE=1
+	start -u "$WEB" -n $N -l 64 /bin/libfcgi
+}
+
+worker_fcgi_pl() {
+	PAGE=/fcgi.pl
+	GRACE=1
+	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 "$WWW/fcgi.pl"
+}
+
+# The few lines of CGI::Fast's manual: SIGTERM ends it wherever it is.
+worker_cgi_fast() {
+	PAGE=/fast.pl
+	GRACE=0
+	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 "$WWW/fast.pl"
+}
+
+# SIGTERM ends fcgiwrap, too, and what was sent until then is made to look like
+# a whole answer.
+worker_fcgiwrap() {
+	PAGE=/script.sh
+	GRACE=0
+	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 "$(command -v fcgiwrap)"
+}
+
+worker_fixed() {
+	PAGE=/hello
+	GRACE=1
+	start -u "$WEB" -n $N -l 64 /bin/worker -g
+}
+
+# The only one that need not do anything for it.
+worker_variable() {
+	PAGE=/hello
+	GRACE=1
+	start -u "$WEB" -r -n $N -N $N -l 64 /bin/worker
+}
+
+# The programs.
+programs() {
+	php_page
+	cat >"$T/libfcgi.c" <<'END'
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <fcgi_stdio.h>
+#include <fcgiapp.h>
+
+static void
+on_term(int sig)
+{
+	(void)sig;
+	FCGX_ShutdownPending();
+}
+
+int
+main(void)
+{
+	struct sigaction sa;
+	char		 buf[16384];
+	const char	*arg, *query;
+	unsigned int	 h;
+	long		 i, n, total;
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_term;
+	sigaction(SIGTERM, &sa, NULL);
+	while (FCGI_Accept() >= 0) {
+		query = getenv("QUERY_STRING");
+		if ((arg = strstr(query, "slow=")) != NULL)
+			usleep(1000 * atol(arg + 5));
+		printf("Content-Type: text/plain\r\n\r\n");
+		if ((arg = strstr(query, "body=")) != NULL) {
+			n = atol(arg + 5);
+			for (i = 0; i < n; i++)
+				putchar(i % 64 == 63 ? '\n' : 'a' + i % 26);
+			continue;
+		}
+		printf("pid %d uid %d served 0\n%s %s\n", (int)getpid(),
+		    (int)getuid(), getenv("REQUEST_METHOD"),
+		    getenv("REQUEST_URI"));
+		if (strstr(query, "echo") == NULL)
+			continue;
+		h = 2166136261U;
+		total = 0;
+		while ((n = fread(buf, 1, sizeof(buf), stdin)) > 0) {
+			total += n;
+			for (i = 0; i < n; i++)
+				h = (h ^ (unsigned char)buf[i]) * 16777619U;
+		}
+		printf("stdin %ld %08x\n", total, h);
+	}
+	return 0;
+}
+END
+	# $CC may be for another system.
+	for c in "$CC" cc; do
+		$c -O -static -o "$JAIL/bin/libfcgi" "$T/libfcgi.c" -lfcgi \
+		    2>"$T/cc.err" && break
+	done || skip_all "no libfcgi: $(cat "$T/cc.err")"
+
+	# What the two in perl have in common.
+	cat >"$WWW/Answer.pm" <<'END'
+package Answer;
+sub answer {
+	my ($query, $input) = @_;
+	select undef, undef, undef, $1 / 1000 if $query =~ /slow=(\d+)/;
+	my $a = "Content-Type: text/plain\r\n\r\n";
+	if ($query =~ /body=(\d+)/) {
+		my $b = join "", map { $_ % 64 == 63 ? "\n" :
+		    chr(97 + $_ % 26) } 0 .. 831;
+		return $a . $b x ($1 / 832) . substr($b, 0, $1 % 832);
+	}
+	$a .= "pid $$ uid $> served 0\n" .
+	    "$ENV{REQUEST_METHOD} $ENV{REQUEST_URI}\n";
+	if ($query =~ /echo/) {
+		my $h = 2166136261;
+		$h = (($h ^ $_) * 16777619) & 0xffffffff
+		    for unpack "C*", $input;
+		$a .= sprintf "stdin %d %08x\n", length $input, $h;
+	}
+	return $a;
+}
+1;
+END
+	cat >"$WWW/fcgi.pl" <<END
+#!$(command -v perl)
+use lib '$WWW';
+use Answer;
+use FCGI;
+my \$stop = 0;
+\$SIG{TERM} = sub { \$stop = 1 };
+my \$r = FCGI::Request(\\*STDIN, \\*STDOUT, \\*STDERR, \\%ENV, 0,
+    FCGI::FAIL_ACCEPT_ON_INTR());
+while (!\$stop && \$r->Accept >= 0) {
+	my \$in = "";
+	1 while read STDIN, \$in, 65536, length \$in;
+	print Answer::answer(\$ENV{QUERY_STRING}, \$in);
+	\$r->Finish;
+}
+END
+	cat >"$WWW/fast.pl" <<END
+#!$(command -v perl)
+use lib '$WWW';
+use Answer;
+use CGI::Fast;
+while (my \$q = CGI::Fast->new) {
+	print Answer::answer(\$ENV{QUERY_STRING},
+	    scalar \$q->param('POSTDATA'));
+}
+END
+	cat >"$WWW/script.sh" <<END
+#!/bin/sh
+printf 'Content-Type: text/plain\r\n\r\n'
+case \$QUERY_STRING in
+*slow=*)
+	ms=\${QUERY_STRING#*slow=}
+	sleep "\$(printf '%d.%03d' \$((\${ms%%&*} / 1000)) \
+	    \$((\${ms%%&*} % 1000)))"
+esac
+case \$QUERY_STRING in
+*body=*)
+	head -c "\${QUERY_STRING#*body=}" '$T/body'
+	exit
+esac
+echo "pid \$PPID uid \$(id -u) served 0"
+echo "\$REQUEST_METHOD \$REQUEST_URI"
+case \$QUERY_STRING in
+*echo*)
+	exec perl -e 'read STDIN, \$b, \$ENV{CONTENT_LENGTH};
+	    \$h = 2166136261;
+	    \$h = ((\$h ^ \$_) * 16777619) & 0xffffffff for unpack "C*", \$b;
+	    printf "stdin %d %08x\n", length \$b, \$h'
+esac
+END
+	chmod 755 "$WWW"/*.pl "$WWW"/*.sh
+}
+
+# --- what is done in each cell
+
+# Sockets that the workers have open: more than before with a connection.
+sockets() {
+	for _p in $(workers); do
+		ls -l "/proc/$_p/fd" 2>/dev/null
+	done | grep -c 'socket:'
+}
+
+sockets_are() {
+	[ "$(sockets)" -eq "$1" ]
+}
+
+# The load is under way.
+got_some() {
+	[ "$(find "$T/got" -type f 2>/dev/null | grep -c .)" -ge 10 ]
+}
+
+# lost most: not more requests than that failed, and all of them ended
+lost() {
+	[ "$(grep -c . "$T/codes")" -eq 100 ] &&
+	    [ "$(answered)" -ge $((100 - $1)) ]
+}
+
+asked() {
+	a=$(get "$PAGE?hello") &&
+	    printf '%s\n' "$a" | grep -qx "GET $PAGE?hello" &&
+	    pid=$(printf '%s\n' "$a" | sed -n 's/^pid \([0-9]*\) .*/\1/p') &&
+	    workers | grep -qx "$pid"
+}
+
+posted() {
+	get "$PAGE?echo" --data-binary "@$T/post" \
+	    -H 'Content-Type: application/octet-stream' | grep -qx "$SUM"
+}
+
+large() {
+	get "$PAGE?body=$BODY" | cmp - "$T/body"
+}
+
+# Four clients go away in the middle of an answer, four before it.
+aborted() {
+	aborts=
+	for i in 1 2 3 4; do
+		get "$PAGE?body=$BODY" 2>/dev/null | head -c 1000 \
+		    >/dev/null & aborts="$aborts $!"
+		get "$PAGE?slow=300" --max-time 0.1 >/dev/null &
+		aborts="$aborts $!"
+	done
+	wait $aborts
+	waitfor 10 sockets_are "$1" && waitfor 10 has_workers $N && asked
+}
+
+# The same connection, so the same worker, for three requests.
+kept() {
+	pids=$(for i in 1 2 3; do
+		get "/keep$PAGE?hello" | sed -n 's/^pid \([0-9]*\) .*/\1/p'
+	done | uniq -c | awk '{ print $1 }')
+	[ "$pids" = 3 ] && sockets_are $(($1 + 1))
+}
+
+# cell server worker
+cell() {
+	failed=$NFAILED
+	VIA="--unix-socket $FRONT"
+	URL=http://localhost
+	what="$1, $2"
+	if ! ok "$what: kfcgi starts" worker_$2; then
+		return
+	fi
+	server_$1
+	if ! ok "$what: the server starts" peer_up; then
+		diag "$(cat "$T/$1.log")"
+		peer_stop
+		stop
+		return
+	fi
+	waitfor 10 has_workers $N
+	idle=$(sockets)
+
+	ok "$what: GET" asked
+	ok "$what: POST" posted
+	ok "$what: an answer of 10 MB" large
+	ok "$what: nothing is kept open" waitfor 10 sockets_are "$idle"
+	ok "$what: clients that abort" aborted "$idle"
+
+	load 100 8 "$PAGE?slow=10&" & l=$!
+	waitfor 20 got_some
+	kill -HUP "$PID"
+	ok "$what: SIGHUP" waitfor 20 logged '^kfcgi: reloaded:'
+	wait $l
+	ok "$what: SIGHUP, what was lost" lost $((GRACE ? 0 : N)) ||
+	    diag "$(codes)"
+
+	load 100 8 "$PAGE?slow=10&" & l=$!
+	waitfor 20 got_some
+	w=$(workers | head -n 1)
+	kill -KILL "$w"
+	wait $l
+	ok "$what: SIGKILL of a worker, what was lost" lost 1 ||
+	    diag "$(codes)"
+	ok "$what: it was replaced" waitfor 20 has_workers $N
+
+	if [ $KEEPS -eq 1 ]; then
+		ok "$what: connection kept" waitfor 10 eval \
+		    'sockets_are '"$idle"' && kept '"$idle"
+	fi
+	peer_stop
+	ok "$what: which ends with the server" \
+	    waitfor 10 sockets_are "$idle"
+	stop
+	is "$?" 0 "$what: kfcgi stops"
+	[ "$NFAILED" -eq "$failed" ] || peer_diag
+}
+
+programs
+for s in ${SERVERS:-nginx lighttpd apache haproxy}; do
+	for w in ${WORKERS:-php libfcgi fcgi_pl cgi_fast fcgiwrap fixed \
+	    variable}; do
+		cell $s $w
+	done
+done
+
+done_testing

@@ -1,0 +1,198 @@
+#!/bin/sh
+# Workers and clients that misbehave [E6, F6, F7]: they cost their slot.
+. ./lib.sh
+
+# One slow or odd request, while others are served at full speed.
+# aside query: $! is a client with that query, which a worker now has
+aside() {
+	_n=$(grep -c 'has connection' "$LOG")
+	client -q "$1" -t 60000 >"$T/aside" 2>&1 &
+	aside=$!
+	waitfor 10 logged 'has connection' $((_n + 1))
+}
+
+others_served() {
+	is "$(client -n 300 -c 4 | head -n 1)" \
+	    "answered 300 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+	    "$1: others are served"
+}
+
+# A cookie that is late, or comes in pieces, is a cookie [E6].
+start -r -n 2 -N 6 -w 0 /bin/worker
+for cookie in late:1500 split:500; do
+	aside "cookie=$cookie"
+	others_served "cookie $cookie"
+	w=$(sed -n 's/^pid \([0-9]*\).*/\1/p' "$T/aside")
+	ok "cookie $cookie: taken" waitfor 10 logged \
+	    "worker $w is done with connection"
+done
+aside cookie=short
+others_served "half a cookie and no more"
+aside hang
+others_served "a request that hangs"
+aside stop
+others_served "a worker that is stopped"
+unlike "$(cat "$LOG")" "stopped$" "none was found fault with"
+stop_now
+is "$?" 0 "status"
+
+# A wrong one, one too many, one that nobody asked for [F6].
+# fault query message description
+fault() {
+	start -r -n 2 -N 2 /bin/worker
+	_answer=$(fetch "$1")
+	ok "$3: logged" waitfor 10 logged "^kfcgi: worker [0-9]+ $2"
+	w=$(sed -n 's/^kfcgi: worker \([0-9]*\) .*: stopped$/\1/p' "$LOG" |
+	    head -n 1)
+	ok "$3: that worker is gone" waitfor 10 dead "$w"
+	ok "$3: and replaced" waitfor 10 has_workers 2
+	others_served "$3"
+	stop
+}
+fault cookie=wrong "wrote a wrong cookie: stopped" "a wrong cookie"
+fault cookie=twice "wrote (more than its cookie|to its control socket unasked): stopped" \
+    "a cookie twice"
+fault unasked "wrote to its control socket unasked: stopped" \
+    "bytes out of turn"
+fault closectl "closed its control socket but lives: stopped" \
+    "the control socket closed by a living worker"
+
+# Its connection is closed, not left hanging.
+start -r -n 1 -N 1 /bin/worker
+is "$(fetch 'cookie=wrong&slow=10' >/dev/null; fetch '' | grep -c '^pid')" 1 \
+    "after a wrong cookie another answers"
+stop
+
+# A cookie before the answer: the worker is free too early, but whoever
+# holds the connection may answer it.
+start -r -n 2 -N 2 /bin/worker
+like "$(fetch cookie=early)" '^pid' "a cookie before the answer"
+others_served "a cookie before the answer"
+stop
+
+# Hung workers cost their slots [F7]; N of them and the rest waits, until
+# they are gone.
+start -r -n 2 -N 3 /bin/worker
+for i in 1 2; do
+	aside hang
+done
+others_served "two of three hang"
+aside hang
+client -q '' -t 60000 >"$T/waits" 2>&1 &
+waits=$!
+ok "all hang: saturated" waitfor 10 logged 'all 3 workers are busy'
+fails "one more waits" test -s "$T/waits"
+kill -KILL "$(workers | head -n 1)"
+wait $waits
+like "$(cat "$T/waits")" '^pid' "until a hung one is killed"
+stop_now
+is "$?" 0 "status"
+ok "nobody left" waitfor 10 no_strays
+
+# Clients [both pools].
+for r in "" -r; do
+	name=${r:-fixed}
+	start $r -n 2 -N 4 -w 1 /bin/worker
+	client -O leave -n 20 >/dev/null 2>&1
+	others_served "$name: clients that leave before they are served"
+	client -O early -n 20 -q body=2000000 >/dev/null 2>&1
+	others_served "$name: clients that leave while they are served"
+	client -O garbage -n 5 -t 1000 >/dev/null 2>&1
+	others_served "$name: clients that send garbage"
+	client -O half -t 5000 >/dev/null 2>&1 &
+	half=$!
+	others_served "$name: a client that sends half a header and waits"
+	kill $half 2>/dev/null
+	wait $half 2>/dev/null
+	unlike "$(cat "$LOG")" 'killed by|exited with status' \
+	    "$name: no worker died of it"
+	ok "$name: n again" waitfor 10 has_workers 2
+	stop
+	is "$?" 0 "$name: status"
+done
+
+# The manager stopped and continued: nobody is released or killed for the
+# time that passed, if there is work for them.
+start -r -n 1 -N 4 -w 2 /bin/worker
+client -n 4 -c 4 -q slow=500 >/dev/null
+waitfor 10 has_workers 4
+before=$(workers)
+kill -STOP "$PID"
+client -n 4 -c 4 -q slow=300 -t 20000 -P >"$T/stopped" 2>&1 &
+load=$!
+sleep 2.5	# longer than -w
+kill -CONT "$PID"
+wait $load
+is "$(head -n 1 "$T/stopped")" \
+    "answered 4 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+    "manager stopped and continued: waiting clients are answered"
+is "$(sed -n 's/^pids \([0-9]*\).*/\1/p' "$T/stopped")" 4 "by four workers"
+is "$(workers)" "$before" "the same ones as before"
+stop
+
+# The wall clock a day later or earlier: the monotonic one counts [E2].
+cat >"$T/clock.c" <<'END'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static long
+step(void)
+{
+	/* The test makes the flag when the pool is up; no jail hides it. */
+	return access(CLOCKFLAG, F_OK) == 0 ? DAYS * 86400L : 0;
+}
+int
+clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int (*real)(clockid_t, struct timespec *) =
+	    (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT,
+	    "clock_gettime");
+	int rv = real(id, ts);
+
+	if (id == CLOCK_REALTIME)
+		ts->tv_sec += step();
+	return rv;
+}
+time_t
+time(time_t *t)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	if (t != NULL)
+		*t = ts.tv_sec;
+	return ts.tv_sec;
+}
+int
+gettimeofday(struct timeval *tv, void *tz)
+{
+	struct timespec ts;
+
+	(void)tz;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	tv->tv_sec = ts.tv_sec;
+	tv->tv_usec = ts.tv_nsec / 1000;
+	return 0;
+}
+END
+for days in 1 -1; do
+	rm -f "$T/flag"
+	$CC -shared -fPIC -DDAYS=$days "-DCLOCKFLAG=\"$T/flag\"" \
+	    -o "$T/clock.so" "$T/clock.c"
+	JAIL=/	# the preloaded library looks for its flag
+	LD_PRELOAD=$T/clock.so start -r -n 1 -N 4 -w 100 "$T/jail/bin/worker"
+	client -n 4 -c 4 -q slow=500 >/dev/null
+	waitfor 10 has_workers 4
+	before=$(workers)
+	: >"$T/flag"
+	is "$(client -n 4 -c 4 -q slow=200 | head -n 1)" \
+	    "answered 4 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+	    "clock stepped by $days day: served"
+	is "$(workers)" "$before" "clock stepped by $days day: no worker less"
+	stop
+	JAIL=$T/jail
+done
+
+done_testing

@@ -1,0 +1,141 @@
+#!/bin/sh
+# The stop [H]: at once for the idle, bounded for all, and nobody is left.
+. ./lib.sh
+
+# One of the workers of a fixed pool has a connection.
+has_connection() {
+	for w in $(workers); do
+		[ "$(nfds "$w")" -gt 3 ] && return 0
+	done
+	return 1
+}
+
+for r in "" -r; do
+	name=${r:-fixed}
+	for sig in TERM INT; do
+		start $r -n 3 /bin/worker
+		stop $sig
+		is "$?" 0 "$name: $sig: status 0"
+		is "$(strays)" "" "$name: $sig: nobody left"
+		is "$(fetch '' )" "refused" "$name: $sig: nobody listens"
+	done
+
+	# TERM beats HUP [H3].
+	for order in "HUP TERM" "TERM HUP"; do
+		start $r -n 3 /bin/worker
+		kill -STOP "$PID"	# so that it sees both at once
+		for sig in $order; do
+			kill -$sig "$PID"
+		done
+		kill -CONT "$PID"
+		waitfor 30 dead "$PID"
+		wait "$PID"
+		is "$?" 0 "$name: $order: status 0"
+		is "$(strays)" "" "$name: $order: nobody left"
+		is "$(grep -c ' started$' "$LOG")" 3 "$name: $order: no reload"
+		PID=
+	done
+
+	# Workers deaf to SIGTERM: two signals, or 20 seconds.
+	start $r -n 3 /bin/worker -t
+	client -q '' >/dev/null
+	kill -TERM "$PID"
+	ok "$name: stopping" waitfor 10 \
+	    eval 'fetch "" | grep -q refused'
+	[ -z "$r" ] || ok "$name: idle ones leave at end-of-file" \
+	    waitfor 10 dead "$PID"
+	kill -TERM "$PID" 2>/dev/null
+	waitfor 10 dead "$PID"
+	wait "$PID"
+	is "$?" 0 "$name: deaf workers, TERM twice: status 0"
+	is "$(strays)" "" "$name: deaf workers, TERM twice: nobody left"
+	PID=
+done
+
+# With -r a busy worker may finish [H1].
+start -r -n 2 /bin/worker
+client -q slow=1500 >"$T/slow" 2>&1 &
+slow=$!
+waitfor 10 logged 'has connection 1'
+stop
+is "$?" 0 "-r, busy: status 0"
+wait $slow
+like "$(cat "$T/slow")" '^pid' "-r, busy: the request is finished first"
+
+# Fixed: a worker that finishes its request on SIGTERM is let.
+start -n 2 /bin/worker -g
+client -q slow=1500 >"$T/slow" 2>&1 &
+slow=$!
+ok "a request in hand" waitfor 10 has_connection
+stop
+is "$?" 0 "fixed, busy: status 0"
+wait $slow
+like "$(cat "$T/slow")" '^pid' "fixed, busy: the request is finished first"
+
+# Twenty seconds are the bound: deaf, stopped and hung workers at once [H2].
+start -r -n 3 -N 3 /bin/worker -t
+client -q hang >/dev/null 2>&1 &
+client -q stop >/dev/null 2>&1 &
+waitfor 10 logged 'has connection 2'
+begin=$(date +%s)
+stop
+is "$?" 0 "hung and stopped workers: status 0"
+diag "it took $(($(date +%s) - begin)) s"
+ok "they had to be killed" logged '2 workers had to be killed'
+is "$(strays)" "" "nobody left"
+start -n 3 /bin/worker -t
+begin=$(date +%s)
+stop
+is "$?" 0 "fixed, deaf workers: status 0"
+diag "it took $(($(date +%s) - begin)) s"
+is "$(strays)" "" "nobody left"
+
+# Clients that wait in the backlog when it ends are not left hanging.
+for r in "" -r; do
+	start $r -n 1 -N 1 -l 8 /bin/worker
+	client -n 4 -c 4 -q slow=2000 -t 30000 >"$T/load" 2>&1 &
+	load=$!
+	sleep 0.3
+	stop
+	is "$?" 0 "${r:-fixed}: clients in the backlog: status 0"
+	wait $load
+	like "$(head -n 1 "$T/load")" 'timeout 0 bad 0' \
+	    "${r:-fixed}: each of them learns it"
+done
+
+# Stop at any moment of a reload, or of a replacement: no orphan, no zombie,
+# status 0.  The moments are spread, not chosen.
+for r in "" -r; do
+	bad=0
+	for ms in 0 1 2 4 8 15 30 60 90 100 110 120; do
+		start $r -n 4 /bin/worker
+		kill -HUP "$PID"
+		sleep "0.$(printf %03d $ms)"
+		stop || bad=$((bad + 1))
+		[ -z "$(strays)" ] || bad=$((bad + 1))
+		start $r -n 4 /bin/worker
+		kill -KILL $(workers)
+		sleep "0.$(printf %03d $ms)"
+		stop || bad=$((bad + 1))
+		[ -z "$(strays)" ] || bad=$((bad + 1))
+	done
+	is "$bad" 0 "${r:-fixed}: stopped at 24 moments of change"
+done
+
+# INT reaches a foreground kfcgi and its starter alike; only one counts.
+setsid "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" -r -n 1 /bin/worker \
+    >"$LOG" 2>&1 </dev/null &
+PID=$!
+waitfor 10 logged 'started: 1'
+client -q slow=1000 >"$T/slow" 2>&1 &
+slow=$!
+waitfor 10 logged 'has connection 1'
+kill -INT "-$PID"
+waitfor 30 dead "$PID"
+wait "$PID"
+is "$?" 0 "INT from the keyboard: status 0"
+wait $slow
+like "$(cat "$T/slow")" '^pid' "the request in hand was finished"
+PID=
+
+done_testing
