@@ -304,6 +304,7 @@ as_user() {
 	    $< = $> = $u; exec @ARGV or die' -- "$@"
 }
 
+# To be killed, it is started without this function: $! is a shell's here.
 client() {
 	"$REGRESS/client" -s "$SOCK" "$@"
 }

@@ -62,8 +62,7 @@ server_lighttpd() {
 	fastcgi.server = ( "/" => ((
 		"socket" => "$SOCK",
 		"docroot" => "$WWW",
-		"check-local" => "disable",
-		"fix-root-scriptname" => "enable"
+		"check-local" => "disable"
 	)) )
 	END
 	mkdir -p "$T/lighttpd"
@@ -330,17 +329,6 @@ END
 
 # --- what is done in each cell
 
-# Sockets that the workers have open: more than before with a connection.
-sockets() {
-	for _p in $(workers); do
-		ls -l "/proc/$_p/fd" 2>/dev/null
-	done | grep -c 'socket:'
-}
-
-sockets_are() {
-	[ "$(sockets)" -eq "$1" ]
-}
-
 # The load is under way.
 got_some() {
 	[ "$(find "$T/got" -type f 2>/dev/null | grep -c .)" -ge 10 ]
@@ -392,6 +380,7 @@ kept() {
 # cell server worker
 cell() {
 	failed=$NFAILED
+	rm -f "$T"/*/error.log "$T/curl.err"
 	VIA="--unix-socket $FRONT"
 	URL=http://localhost
 	what="$1, $2"

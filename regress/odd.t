@@ -99,7 +99,7 @@ for r in "" -r; do
 	others_served "$name: clients that leave while they are served"
 	client -O garbage -n 5 -t 1000 >/dev/null 2>&1
 	others_served "$name: clients that send garbage"
-	client -O half -t 5000 >/dev/null 2>&1 &
+	"$REGRESS/client" -s "$SOCK" -O half -t 5000 >/dev/null 2>&1 &
 	half=$!
 	others_served "$name: a client that sends half a header and waits"
 	kill $half 2>/dev/null

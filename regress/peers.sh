@@ -29,7 +29,8 @@ end_peers() {
 		kill -TERM "$_p" 2>/dev/null
 	done
 	for _p in $PEERS; do
-		waitfor 5 dead "$_p" || kill -KILL "-$_p" 2>/dev/null
+		waitfor 5 dead "$_p" ||
+		    kill -KILL "-$_p" "$_p" 2>/dev/null
 		wait "$_p" 2>/dev/null
 	done
 	PEERS=
@@ -60,9 +61,10 @@ peer() {
 
 # What the servers and curl had to say.
 peer_diag() {
-	for _f in "$T"/*.log "$T"/*/error.log "$T/curl.err"; do
+	for _f in "$T"/*.log "$T"/*/error.log; do
 		[ -s "$_f" ] && diag "$_f:" && diag "$(tail -n 20 "$_f")"
 	done
+	diag "$(grep '^curl:' "$T/curl.err")"
 }
 
 # peer_stop [pid]: ends it, and its status
@@ -125,6 +127,17 @@ load() {
 	curl -sS --parallel --parallel-max "$2" --max-time 60 $VIA \
 	    -o "$T/got/#1" -w '%{http_code}\n' "$URL${3}id=[1-$1]" \
 	    >"$T/codes" 2>>"$T/curl.err"
+}
+
+# The sockets that the workers have open: more than before with a connection.
+sockets() {
+	for _p in $(workers); do
+		ls -l "/proc/$_p/fd" 2>/dev/null
+	done | grep -c "socket:"
+}
+
+sockets_are() {
+	[ "$(sockets)" -eq "$1" ]
 }
 
 # How many answers there were with status 200, each to the request that was
@@ -193,15 +206,18 @@ END
 
 # --- servers
 
+# One nginx is below this directory; for another, set it to another.
+NGINX=$T/nginx
+
 # nginx_head: what every configuration of nginx here begins with
 nginx_head() {
-	mkdir -p "$T/nginx"
-	chown "$WEB" "$T/nginx"
+	mkdir -p "$NGINX"
+	chown "$WEB" "$NGINX"
 	cat <<END
 user $WEB $WEBGROUP;
 worker_processes 2;
-pid $T/nginx/pid;
-error_log $T/nginx/error.log error;
+pid $NGINX/pid;
+error_log $NGINX/error.log error;
 events {
 	worker_connections 256;
 }
@@ -213,12 +229,12 @@ END
 nginx_http() {
 	cat <<END
 	log_format upstream '\$status \$upstream_status \$request';
-	access_log $T/nginx/access.log upstream;
-	client_body_temp_path $T/nginx/body;
-	fastcgi_temp_path $T/nginx/fastcgi;
-	proxy_temp_path $T/nginx/proxy;
-	scgi_temp_path $T/nginx/scgi;
-	uwsgi_temp_path $T/nginx/uwsgi;
+	access_log $NGINX/access.log upstream;
+	client_body_temp_path $NGINX/body;
+	fastcgi_temp_path $NGINX/fastcgi;
+	proxy_temp_path $NGINX/proxy;
+	scgi_temp_path $NGINX/scgi;
+	uwsgi_temp_path $NGINX/uwsgi;
 	client_max_body_size 64m;
 	fastcgi_next_upstream off;
 	fastcgi_read_timeout 30s;
@@ -237,6 +253,6 @@ END
 
 # nginx_start configuration
 nginx_start() {
-	peer nginx nginx -p "$T/nginx" -e "$T/nginx/error.log" -c "$1" \
+	peer "${NGINX##*/}" nginx -p "$NGINX" -e "$NGINX/error.log" -c "$1" \
 	    -g 'daemon off;'
 }

@@ -64,16 +64,22 @@ for r in "" -r; do
 		stop
 	done
 
-	# Saturated: signals are heard though descriptors are always ready.
-	start $r -n 2 -N 2 /bin/worker -g
-	client -d 60 -c 32 -t 30000 -A 100 >"$T/load" &
-	load=$!
+	# Saturated: signals are heard though descriptors are always ready,
+	# which takes a manager that strace(1) slows down.
+	start $r -n 8 -N 8 /bin/worker -g
 	old=$(workers)
+	"$REGRESS/client" -s "$SOCK" -d 60 -c 64 -t 30000 >"$T/load" &
+	load=$!
+	strace -o /dev/null -p "$PID" 2>"$T/strace" &
+	tracer=$!
+	also_kill $tracer $load
+	waitfor 10 grep -q attached "$T/strace"
 	kill -HUP "$PID"
 	ok "$name: saturated: reloads" waitfor 20 logged '^kfcgi: reloaded:'
-	ok "$name: saturated: old ones leave" waitfor 20 new_pool 2 $old
+	ok "$name: saturated: old ones leave" waitfor 20 new_pool 8 $old
 	kill $load
-	wait $load 2>/dev/null
+	kill -INT $tracer
+	wait $load $tracer 2>/dev/null
 	stop
 	is "$?" 0 "$name: saturated: status"
 

@@ -1,0 +1,101 @@
+#!/bin/sh
+# README and manual say what the program does: taken out of the text, checked.
+. ./lib.sh
+
+README=$REGRESS/../README.md
+MAN=$REGRESS/../kfcgi.8
+SRC=$REGRESS/../kfcgi.c
+
+# The worker of the README, by the README's own command, in both pools.
+(cd "$REGRESS/.." && eval "$(sed -n \
+    's,^    \(sed -n .*README.md.*\) >hello.c$,\1,p' README.md)") >"$T/hello.c"
+ok "the README's worker compiles without a warning" \
+    $CC -static -Wall -Wextra -Werror -o "$JAIL/hello" "$T/hello.c"
+for r in "" -r; do
+	start $r -n 2 /hello
+	like "$(fetch '')" '^Hello from worker [0-9]+$' \
+	    "${r:-fixed}: the README's worker answers"
+	is "$(client -n 1000 -c 8 | head -n 1)" \
+	    "answered 1000 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+	    "${r:-fixed}: 1,000 requests"
+	is "$(client -m POST -b 1000000 -n 4 | head -n 1)" \
+	    "answered 4 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+	    "${r:-fixed}: also with a body"
+	stop
+done
+
+# Synopsis: of the manual, of usage(), of the comment in the design.
+usage=$("$KFCGI" 2>&1 | sed 's/.*usage: //')
+synopsis=$(mandoc -T ascii "$MAN" | col -b |
+    sed -n '/^SYNOPSIS/,/^DESC/p' | sed '1d;$d' | tr -s ' \t\n' ' ')
+is "$(echo $synopsis)" "$(echo $usage)" "the synopsis is usage()'s"
+
+# Defaults and limits.
+page=$(mandoc -T ascii "$MAN" | col -b | tr -s ' \t\n' ' ')
+const() {
+	sed -n "s/^#define $1[[:space:]][[:space:]]*\"*\([^\"[:space:]]*\)\"*.*/\1/p" "$SRC"
+}
+for pair in \
+    "SOCKPATH:The default is %s" \
+    "JAIL:The default is %s" \
+    "WORKERS:The default is %s" \
+    "WAITTIME:The default is %s" \
+    "WORKERS_MAX:From 1 to %s" \
+    "LINE_SIZE:split after %s bytes" \
+    "LINES_MAX:More than %s lines in a second"; do
+	value=$(const "${pair%%:*}")
+	# shellcheck disable=SC2059
+	text=$(printf "${pair#*:}" "$value")
+	ok "the manual knows ${pair%%:*}" \
+	    test -n "$value" -a -z "${page##*"$text"*}"
+done
+for pair in "LEAVE_GRACE:%s seconds after its SIGTERM" \
+    "LEAVE_GRACE:%s seconds after the signal" \
+    "FAIL_GRACE:killed after %s seconds" "BRAKE_MAX:%s seconds at most"; do
+	text=$(printf "${pair#*:}" $(($(const "${pair%%:*}") / 1000)))
+	ok "the manual knows ${pair%%:*}: $text" test -z "${page##*"$text"*}"
+done
+
+# Every message of the program is in the manual, and the other way round.
+perl - "$SRC" "$MAN" >"$T/messages" <<'END'
+use strict;
+local $/;
+open(my $s, '<', $ARGV[0]) or die; my $src = <$s>;
+open(my $m, '<', $ARGV[1]) or die; my $man = <$m>;
+my (%code, %doc);
+# Format strings of what prints, as patterns: %... is anything.
+$src =~ s/\\"/'/g;
+while ($src =~ /\b(?:logit|trial_fail|fatal|errx?|warnx?|usage)\(
+    (?:\s*(?:1|LOG_\w+|level),)?\s*((?:"[^"]*"\s*)+)/gx) {
+	my $f = join '', map { /"(.*)"/s } $1 =~ /("[^"]*")/g;
+	next if $f eq '%s';
+	$code{$f} = 1;
+}
+while ($src =~ /worker_fault\(w,\s*"([^"]*)"/g) { $code{"worker %ld $1: stopped"} = 1 }
+my ($diag) = $man =~ /^\.Sh DIAGNOSTICS\n(.*?)^\.Sh/ms or die 'no DIAGNOSTICS';
+my @doc;
+while ($diag =~ /^\.It (?:Sy )?"?(.*?)"?$/mg) {
+	my $d = $1;
+	$d =~ s/\\&|\\%//g;
+	push @doc, $d;
+}
+for my $f (sort keys %code) {
+	# A format matches an item if its words come in this order.
+	my @w = map { quotemeta } grep { /\w/ } split /%[-+.*0-9]*(?:ll|l|z)?[a-z]/, $f;
+	s/\\ $// , s/^\\ // for @w;
+	my $re = join '.*', @w;
+	my @hit = grep { /$re/ } @doc;
+	print @hit ? "ok" : "MISSING", "\t$f\n";
+}
+END
+is "$(grep -c . "$T/messages" | awk '{ print ($1 > 30) }')" 1 \
+    "the program's messages are found"
+is "$(grep '^MISSING' "$T/messages")" "" "the manual explains each of them"
+
+# The tests that the README's table names are there.
+for t in $(sed -n 's/^|.*|\(.*\)|$/\1/p' "$README" | tr ', ' '\n\n' |
+    grep '\.t$' | sort -u); do
+	ok "the README's $t exists" test -f "$REGRESS/$t"
+done
+
+done_testing
