@@ -730,14 +730,15 @@ start_report(void)
 	/* Cannot fail: all these are open. */
 	for (fd = 0; fd < CONTROL_FD && !debug; fd++)
 		(void)dup2(nullfd, fd);
-	if (write(startfd, "", 1) != 1) {
+	if (write(startfd, "", 1) == 1)
+		logit(LOG_INFO, "started: %zu worker%s of %s in %s for %s",
+		    min, min == 1 ? "" : "s", prog[0], jail, sockpath);
+	else {
 		/* Nobody was told that we are here: then we must not be. */
 		logit(LOG_ERR, "the starting process is gone: stopping");
 		stop(1, LEAVE_GRACE);
 	}
 	fd_close(&startfd);
-	logit(LOG_INFO, "started: %zu worker%s of %s in %s for %s", min,
-	    min == 1 ? "" : "s", prog[0], jail, sockpath);
 }
 
 /*
@@ -1788,6 +1789,7 @@ worker_dead(struct worker *w, int ws)
 			stop(1, FAIL_GRACE);
 		}
 	}
+	accept_due = 0;		/* descriptors were freed [J1] */
 	TAILQ_REMOVE(&queue[KILLED], w, entry);
 	in[KILLED]--;
 	nworkers--;

@@ -90,6 +90,28 @@ is "$?" 0 "fixed, deaf workers: status 0"
 diag "it took $(($(date +%s) - begin)) s"
 is "$(strays)" "" "nobody left"
 
+# A worker that left its process group is still a worker.
+cat >"$T/escape.c" <<'END'
+#include <signal.h>
+#include <unistd.h>
+int
+main(void)
+{
+	signal(SIGTERM, SIG_IGN);
+	if (setpgid(0, getpgid(getppid())) == -1)
+		return 1;
+	alarm(60);
+	for (;;)
+		pause();
+}
+END
+ok "a worker that leaves its process group" \
+    $CC -static -o "$JAIL/bin/escape" "$T/escape.c"
+start -n 2 /bin/escape
+stop_now
+is "$?" 0 "is found all the same: status 0"
+is "$(strays)" "" "nobody left"
+
 # Clients that wait in the backlog when it ends are not left hanging.
 for r in "" -r; do
 	start $r -n 1 -N 1 -l 8 /bin/worker
