@@ -92,7 +92,7 @@
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
-#define EPISODE		10000		/* of calm before a warning recurs */
+#define EPISODE		(2 * BRAKE_MAX)	/* of calm before a warning recurs */
 #define SETTLE		100		/* of calm before the idle are watched */
 #define SIGNAL_CHECK	10		/* longest deafness when always busy */
 #define SECOND		1000
@@ -233,6 +233,7 @@ static void	 vlogit(int, const char *, va_list);
 static void	 fatal(const char *, ...) __dead
 		    __attribute__((__format__(printf, 1, 2)));
 static int	 episode(int64_t *);
+static int	 log_blocked(void);
 static void	 log_line(int, const char *);
 static void	 output_open(void);
 static void	 output_read(void);
@@ -1111,13 +1112,15 @@ static void
 kill_all(void)
 {
 	struct worker	*w;
+	size_t		 n;
 
-	if (in[DRAIN] + in[LEAVING] > 0)
-		logit(LOG_WARNING, "%zu worker%s had to be killed",
-		    in[DRAIN] + in[LEAVING],
-		    in[DRAIN] + in[LEAVING] == 1 ? "" : "s");
+	n = in[DRAIN] + in[LOST] + in[LEAVING];
+	if (n > 0)
+		logit(LOG_WARNING, "%zu worker%s had to be killed", n,
+		    n == 1 ? "" : "s");
 	stop_due = INT64_MAX;
 	while ((w = TAILQ_FIRST(&queue[DRAIN])) != NULL ||
+	    (w = TAILQ_FIRST(&queue[LOST])) != NULL ||
 	    (w = TAILQ_FIRST(&queue[LEAVING])) != NULL)
 		worker_kill(w, SIGKILL);
 }
@@ -1664,11 +1667,10 @@ worker_lost(struct worker *w, int unread)
 		fd_close(&w->conn);
 	}
 	watch_close(&w->ctl);
-	if (w->state == IDLE || w->state == BUSY) {
+	if (w->state == IDLE || w->state == BUSY || w->state == DRAIN) {
 		w->due = now + LOST_GRACE;
 		worker_state(w, LOST);
-	} else if (w->state == DRAIN)
-		worker_stop(w);
+	}
 }
 
 /* Stops a worker that broke the protocol [F6]. */
@@ -1970,23 +1972,30 @@ vlogit(int prio, const char *fmt, va_list ap)
 	log_line(prio, buf);
 }
 
-/* Gives one line to syslogd, if it does not block. */
-static void
-log_line(int prio, const char *text)
+/* Whether syslog(3) would wait for syslogd to read. */
+static int
+log_blocked(void)
 {
 	struct stat	 st;
 
-	if (logfd != -1 && fstat(logfd, &st) == 0 &&
+	return logfd != -1 && fstat(logfd, &st) == 0 &&
 	    st.st_dev == logst.st_dev && st.st_ino == logst.st_ino &&
-	    !writable(logfd)) {
-		lost_lines++;
-		return;
-	}
-	if (lost_lines > 0)
+	    !writable(logfd);
+}
+
+/* Gives one line to syslogd, or counts it if that would block. */
+static void
+log_line(int prio, const char *text)
+{
+	if (lost_lines > 0 && !log_blocked()) {
 		syslog(LOG_WARNING, "%lu lines lost: syslogd did not read them",
 		    lost_lines);
-	lost_lines = 0;
-	syslog(prio, "%s", text);
+		lost_lines = 0;
+	}
+	if (log_blocked())
+		lost_lines++;
+	else
+		syslog(prio, "%s", text);
 }
 
 /* For the set-up, before there is any worker. */

@@ -50,7 +50,7 @@ pages() {
 	ok "$_what: from one of the workers" \
 	    eval 'workers | grep -qx "'"$_pid"'"'
 	for _p in "$_page" "/raw$_page"; do
-		like "$(get "$_p?echo" --data-binary "@$T/post")" "^$sum\$" \
+		like "$(post "$_p?echo" "$T/post")" "^$sum\$" \
 		    "$_what: $_p, $POST bytes posted arrive"
 		get "$_p?body=$BODY" >"$T/answer"
 		is "$(wc -c <"$T/answer" | tr -d ' ')" $BODY \
@@ -76,12 +76,7 @@ access_lines() {
 # ours.  What it logs is in $T/syslog, with the priority as a number.
 syslog_start() {
 	command -v unshare >/dev/null || return 1
-	perl -MSocket -e '
-		$| = 1; umask 0;
-		socket(S, PF_UNIX, SOCK_DGRAM, 0) or die $!;
-		bind(S, sockaddr_un(shift)) or die $!;
-		print "$_\n" while defined recv(S, $_, 65536, 0)' \
-	    "$T/devlog" >"$T/syslog" & also_kill $!
+	perl "$REGRESS/syslogd" "$T/devlog" "$T/syslog" & also_kill $!
 	cat >"$T/with-log" <<-END
 	#!/bin/sh
 	exec unshare -m sh -c 'mount -t tmpfs tmpfs /dev &&
@@ -90,7 +85,7 @@ syslog_start() {
 	END
 	chmod 755 "$T/with-log"
 	waitfor 10 test -S "$T/devlog" &&
-	    "$T/with-log" -n 0 2>&1 | grep -q '^kfcgi: -n 0'
+	    "$T/with-log" -n 0 2>&1 | grep -q -- '-n 0: number'
 }
 
 # php-cgi, first one that lives for ever.
@@ -139,8 +134,11 @@ is "$?" 0 "php-cgi, recycled: kfcgi stops"
 ok "kfcgi -r starts" \
     start -u "$WEB" -r -n 2 -N 8 -l 64 /bin/worker || exit 1
 pages "-r" "$WHO" /hello
-ok "-r: the pool has grown" eval '[ "$(nworkers)" -gt 2 ]'
-ok "-r: but not above -N" eval '[ "$(nworkers)" -le 8 ]'
+: >"$T/codes"
+load 8 8 "/hello?slow=1500&" & l=$!
+ok "-r: the pool grows to -N for slow requests" waitfor 10 has_workers 8
+wait $l
+is "$(codes)" "200 x 8" "-r: which are all answered"
 ok "-r: no worker died" eval '! logged "^kfcgi: worker .* after"'
 stop
 is "$?" 0 "-r: kfcgi stops"

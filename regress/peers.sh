@@ -118,6 +118,12 @@ get() {
 	curl -sS -g --max-time 60 $VIA "$@" "$URL$_path" 2>>"$T/curl.err"
 }
 
+# post path file
+post() {
+	get "$1" --data-binary "@$2" \
+	    -H "Content-Type: application/octet-stream"
+}
+
 # load count concurrency path: that many requests, each with a number of its
 # own.  The status codes are in $T/codes, the answers in $T/got.
 load() {
@@ -130,10 +136,15 @@ load() {
 }
 
 # The sockets that the workers have open: more than before with a connection.
-sockets() {
+conns() {
 	for _p in $(workers); do
-		ls -l "/proc/$_p/fd" 2>/dev/null
-	done | grep -c "socket:"
+		ls -l "/proc/$_p/fd" 2>/dev/null |
+		    sed -n "s/.*\(socket:.*\)/$_p \1/p"
+	done
+}
+
+sockets() {
+	conns | grep -c .
 }
 
 sockets_are() {

@@ -1,0 +1,305 @@
+/*
+ * Copyright (c) 2026 The kfcgi authors
+ *
+ * Permission to use, copy, modify, and distribute this software for any
+ * purpose with or without fee is hereby granted, provided that the above
+ * copyright notice and this permission notice appear in all copies.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS" AND THE AUTHOR DISCLAIMS ALL WARRANTIES
+ * WITH REGARD TO THIS SOFTWARE INCLUDING ALL IMPLIED WARRANTIES OF
+ * MERCHANTABILITY AND FITNESS. IN NO EVENT SHALL THE AUTHOR BE LIABLE FOR
+ * ANY SPECIAL, DIRECT, INDIRECT, OR CONSEQUENTIAL DAMAGES OR ANY DAMAGES
+ * WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ * ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF
+ * OR IN CONNECTION WITH THE USE OR PERFORMANCE OF THIS SOFTWARE.
+ */
+
+/*
+ * The floor under a variable pool, for bench: what accept4, sendmsg with a
+ * descriptor, read, close and ppoll cost, and nothing else.  It must be no
+ * model for anybody: it knows no jail and no user, sees no death, checks no
+ * cookie and has no timer.
+ *
+ * It hands connections out at the least cost that poll(2) allows: only the
+ * busy workers are polled, the listener only while somebody is idle, all that
+ * are ready are handled before it polls again, and who has just become idle
+ * gets what waits in the backlog without a poll in between.
+ *
+ * As kfcgi, it returns to the shell when n workers are executed and starts
+ * up to N when they are needed.  It ends by SIGTERM, and its workers by the
+ * end-of-file that follows.
+ */
+
+#include "../compat/compat.h"
+
+#include <sys/types.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LIFETIME	 600		/* seconds, whatever happens */
+
+static void	 usage(void) __attribute__((__noreturn__));
+static int	 number(const char *);
+static int	 listener(const char *, int);
+static int	 start(void);
+static void	 loop(void) __attribute__((__noreturn__));
+static void	 answered(int);
+static int	 hand_out(void);
+static int	 another(void);
+
+/* pfds[0] is the listener; from 1, workers: the busy, then the idle. */
+static struct pollfd	*pfds;
+static int		*conns;		/* what each has */
+static int		 nbusy, nworkers, max;
+static int		 listenfd;
+static uint64_t		 handed;
+static char		**prog;
+
+int
+main(int argc, char *argv[])
+{
+	struct rlimit	 rl;
+	const char	*path = NULL;
+	char		 c;
+	int		 ch, backlog = 128, n = 1, p[2];
+
+	while ((ch = getopt(argc, argv, "+l:N:n:s:")) != -1)
+		switch (ch) {
+		case 'l':
+			backlog = number(optarg);
+			break;
+		case 'N':
+			max = number(optarg);
+			break;
+		case 'n':
+			n = number(optarg);
+			break;
+		case 's':
+			path = optarg;
+			break;
+		default:
+			usage();
+		}
+	argc -= optind;
+	argv += optind;
+	if (path == NULL || argc == 0)
+		usage();
+	prog = argv;
+	if (max < n)
+		max = n;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
+		err(1, "getrlimit");
+	if (rl.rlim_cur < 2 * (rlim_t)max + 32) {
+		rl.rlim_cur = 2 * (rlim_t)max + 32;
+		if (setrlimit(RLIMIT_NOFILE, &rl) == -1)
+			err(1, "setrlimit");
+	}
+	if ((pfds = calloc(max + 1, sizeof(*pfds))) == NULL ||
+	    (conns = calloc(max + 1, sizeof(*conns))) == NULL)
+		err(1, NULL);
+	listenfd = listener(path, backlog);
+	pfds[0].events = POLLIN;
+
+	/* All have that pipe until they are executed: then it is at its end. */
+	if (pipe(p) == -1 || fcntl(p[1], F_SETFD, FD_CLOEXEC) == -1)
+		err(1, "pipe");
+	switch (fork()) {
+	case -1:
+		err(1, "fork");
+	case 0:
+		break;
+	default:
+		close(p[1]);
+		_exit(read(p[0], &c, 1) == 0 ? 0 : 1);
+	}
+	close(p[0]);
+	if (setsid() == -1)
+		err(1, "setsid");
+	alarm(LIFETIME);
+	while (nworkers < n)
+		if (!start()) {
+			(void)write(p[1], "", 1);
+			errx(1, "%s: cannot start %d", prog[0], n);
+		}
+	close(p[1]);
+	loop();
+}
+
+static void
+usage(void)
+{
+	fprintf(stderr, "usage: floor [-l backlog] [-N maxworkers]"
+	    " [-n workers] -s sockpath prog\n\t[arg ...]\n");
+	exit(1);
+}
+
+static int
+number(const char *arg)
+{
+	const char	*errstr;
+	int		 n;
+
+	n = (int)strtonum(arg, 1, 100000, &errstr);
+	if (errstr != NULL)
+		errx(1, "%s: number is %s", arg, errstr);
+	return n;
+}
+
+static int
+listener(const char *path, int backlog)
+{
+	struct sockaddr_un sun;
+	int		 fd;
+
+	memset(&sun, 0, sizeof(sun));
+	sun.sun_family = AF_UNIX;
+	if (strlcpy(sun.sun_path, path, sizeof(sun.sun_path)) >=
+	    sizeof(sun.sun_path))
+		errx(1, "%s: too long", path);
+	unlink(path);
+	if ((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
+	    fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
+	    fcntl(fd, F_SETFL, O_NONBLOCK) == -1 ||
+	    bind(fd, (struct sockaddr *)&sun, sizeof(sun)) == -1 ||
+	    listen(fd, backlog) == -1)
+		err(1, "%s", path);
+	return fd;
+}
+
+/* Starts a worker, which is the last of the idle then. */
+static int
+start(void)
+{
+	int	 ctl[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ctl) == -1)
+		return 0;
+	(void)fcntl(ctl[0], F_SETFD, FD_CLOEXEC);
+	(void)fcntl(ctl[0], F_SETFL, O_NONBLOCK);
+	(void)fcntl(ctl[1], F_SETFD, FD_CLOEXEC);
+	switch (fork()) {
+	case -1:
+		return 0;
+	case 0:
+		if (dup2(ctl[1], 3) == -1)
+			_exit(127);
+		/* It may have been 3 already, and dup2(2) do nothing. */
+		(void)fcntl(3, F_SETFD, 0);
+		(void)setenv("FCGI_LISTENSOCK_DESCRIPTORS", "3", 1);
+		execv(prog[0], prog);
+		_exit(127);
+	}
+	close(ctl[1]);
+	nworkers++;
+	pfds[nworkers].fd = ctl[0];
+	pfds[nworkers].events = POLLIN;
+	return 1;
+}
+
+static void
+loop(void)
+{
+	sigset_t	 nomask;
+	int		 i, n, saturated = 0, taken, waiting;
+
+	sigemptyset(&nomask);
+	for (;;) {
+		pfds[0].fd = saturated ? -1 : listenfd;
+		if ((n = ppoll(pfds, nbusy + 1, NULL, &nomask)) == -1)
+			err(1, "ppoll");
+		waiting = saturated || pfds[0].revents;
+		n -= pfds[0].revents != 0;
+		/* Downwards: who has answered changes places with the last. */
+		for (i = nbusy; n > 0; i--)
+			if (pfds[i].revents) {
+				answered(i);
+				n--;
+			}
+		for (taken = 0; waiting && nbusy < max; taken++)
+			if (!hand_out())
+				waiting = saturated = 0;
+			else if (!saturated && nbusy < max)
+				waiting = another();
+		if (waiting && taken == 0)
+			saturated = 1;
+	}
+}
+
+static void
+answered(int i)
+{
+	struct pollfd	 pfd = pfds[i];
+	unsigned char	 cookie[2 * sizeof(handed)];
+
+	if (read(pfd.fd, cookie, sizeof(cookie)) != sizeof(handed))
+		errx(1, "not a cookie");
+	close(conns[i]);
+	pfds[i] = pfds[nbusy];
+	conns[i] = conns[nbusy];
+	pfds[nbusy--] = pfd;
+}
+
+/* Whether another connection may wait. */
+static int
+hand_out(void)
+{
+	struct msghdr	 msg;
+	struct cmsghdr	*cmsg;
+	struct iovec	 iov;
+	union {
+		struct cmsghdr	 hdr;
+		unsigned char	 buf[CMSG_SPACE(sizeof(int))];
+	} control;
+	int		 conn;
+
+	if ((conn = accept4(listenfd, NULL, NULL, SOCK_CLOEXEC)) == -1) {
+		if (errno != EAGAIN && errno != EWOULDBLOCK)
+			err(1, "accept4");
+		return 0;
+	}
+	if (nbusy == nworkers && !start())
+		err(1, "fork");
+	handed++;
+	memset(&msg, 0, sizeof(msg));
+	memset(&control, 0, sizeof(control));
+	iov.iov_base = &handed;
+	iov.iov_len = sizeof(handed);
+	msg.msg_iov = &iov;
+	msg.msg_iovlen = 1;
+	msg.msg_control = control.buf;
+	msg.msg_controllen = sizeof(control.buf);
+	cmsg = CMSG_FIRSTHDR(&msg);
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	memcpy(CMSG_DATA(cmsg), &conn, sizeof(conn));
+	nbusy++;
+	if (sendmsg(pfds[nbusy].fd, &msg, 0) != sizeof(handed))
+		err(1, "sendmsg");
+	conns[nbusy] = conn;
+	return 1;
+}
+
+/* Whether one waits: on Linux an accept4(2) in vain costs ten times as much. */
+static int
+another(void)
+{
+	struct pollfd	 pfd;
+
+	pfd.fd = listenfd;
+	pfd.events = POLLIN;
+	return poll(&pfd, 1, 0) == 1;
+}
