@@ -26,7 +26,7 @@ STATICFLAG ?=	-static
 
 COMPILE =	${CC} ${CFLAGS} ${WARNFLAGS} ${CPPFLAGS}
 COMPAT =	compat/compat.c compat/compat.h compat/queue.h
-HELPERS =	regress/client regress/compat-test regress/worker
+HELPERS =	regress/client regress/compat-test regress/floor regress/worker
 BUILT =		kfcgi kfcgi.o compat.o kfcgi.html ${HELPERS}
 DISTFILES =	LICENSE Makefile README.md compat kfcgi.8 kfcgi.c regress
 
@@ -56,6 +56,10 @@ regress/client: regress/client.c ${COMPAT}
 	${COMPILE} ${LDFLAGS} -o regress/client \
 	    regress/client.c compat/compat.c ${LDLIBS}
 
+regress/floor: regress/floor.c ${COMPAT}
+	${COMPILE} ${LDFLAGS} -o regress/floor \
+	    regress/floor.c compat/compat.c ${LDLIBS}
+
 regress/compat-test: regress/compat.c ${COMPAT}
 	${COMPILE} ${LDFLAGS} -o regress/compat-test \
 	    regress/compat.c compat/compat.c ${LDLIBS}
@@ -66,7 +70,7 @@ regress: kfcgi ${HELPERS}
 demo: kfcgi regress/client regress/worker
 	@${RUN} regress/demo
 
-bench: kfcgi regress/client regress/worker
+bench: kfcgi regress/client regress/floor regress/worker
 	@${RUN} regress/bench
 
 deps:

@@ -49,6 +49,9 @@ for pair in \
 	ok "the manual knows ${pair%%:*}" \
 	    test -n "$value" -a -z "${page##*"$text"*}"
 done
+is "$(const EPISODE)" "(2" "an episode is as long as two of the longest delays"
+like "$page" "Logged once until there have been 20 seconds without" \
+    "and that is what the manual says"
 for pair in "LEAVE_GRACE:%s seconds after its SIGTERM" \
     "LEAVE_GRACE:%s seconds after the signal" \
     "FAIL_GRACE:killed after %s seconds" "BRAKE_MAX:%s seconds at most"; do
@@ -86,6 +89,12 @@ for my $f (sort keys %code) {
 	my $re = join '.*', @w;
 	my @hit = grep { /$re/ } @doc;
 	print @hit ? "ok" : "MISSING", "\t$f\n";
+}
+# What is added to "cannot execute".
+while ($src =~ /\bhint = ((?:"[^"]*"\s*)+);/g) {
+	my $f = join '', $1 =~ /"([^"]*)"/g;
+	next if $f eq '';
+	print((grep { index($_, $f) >= 0 } @doc) ? "ok" : "MISSING", "\t$f\n");
 }
 END
 is "$(grep -c . "$T/messages" | awk '{ print ($1 > 30) }')" 1 \
