@@ -1777,7 +1777,9 @@ worker_dead(struct worker *w, int ws)
 		    lifetime(w), (unsigned long long)w->served);
 	if (!asked && was != TRIAL)
 		deaths++;
-	if (w->served > 0 || now - w->started >= HEALTHY_AGE)
+	/* A fixed pool's worker that recycles itself has served, too [F2]. */
+	if (w->served > 0 || now - w->started >= HEALTHY_AGE ||
+	    (clean && !asked && !variable))
 		proven = 1;
 	/*
 	 * A worker that exits 0 recycles itself and is replaced at once [F2].

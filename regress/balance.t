@@ -142,6 +142,7 @@ out() {
 	kill "-$1" "$pid"
 	ok "SIG$1 to kfcgi of host $2: it ends" waitfor 30 dead "$pid"
 	wait "$pid" 2>/dev/null
+	peer_forget "$pid"
 	ok "SIG$1: HAProxy notices" waitfor 30 state_is "$2" DOWN
 	more
 	n=$(served "$2")
@@ -161,6 +162,7 @@ out KILL b a
 : >"$T/enough"
 waitfor 60 dead $loader
 wait $loader
+KILL=
 is "$(sort "$T/all" | uniq -c | sed 's/^ *[0-9]* //')" \
     "200 x 100, 100 right" "every request was answered, rightly"
 diag "$(grep -c . "$T/all") times 100 requests"

@@ -231,9 +231,9 @@ loop(void)
 		for (taken = 0; waiting && nbusy < max; taken++)
 			if (!hand_out())
 				waiting = saturated = 0;
-			else if (!saturated && nbusy < max)
+			else if (!saturated)
 				waiting = another();
-		if (waiting && taken == 0)
+		if (waiting)
 			saturated = 1;
 	}
 }

@@ -5,6 +5,7 @@
 # is below /keep with connections that are kept (KEEPS=1, if it can do that),
 # and starts the server.  worker_NAME starts kfcgi with a worker, $PAGE is what
 # to ask for.  cell does the same to any two of them.
+: "${TEST_ALARM:=600}"
 . ./lib.sh
 . ./peers.sh
 need nginx php-cgi lighttpd apache2 haproxy fcgiwrap curl perl

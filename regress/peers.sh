@@ -77,8 +77,13 @@ peer_stop() {
 	fi
 	wait "$_p" 2>/dev/null
 	_rv=$?
-	PEERS=$(echo " $PEERS " | sed "s/ $_p / /")
+	peer_forget "$_p"
 	return $_rv
+}
+
+# Its pid may soon be another process's.
+peer_forget() {
+	PEERS=$(echo " $PEERS " | sed "s/ $1 / /")
 }
 
 # Some server answers, whatever it has to say.

@@ -47,7 +47,7 @@ here() {
 
 # Pools that rc.d has started are not our children.
 end_pools() {
-	for s in "$HTTPD" "$API"; do
+	for s in "$HTTPD" "$API" "$HELLO"; do
 		PID=$(manager_pid "$s")
 		[ -z "$PID" ] || end_manager
 	done

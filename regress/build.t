@@ -1,0 +1,227 @@
+#!/bin/sh
+# Builds without a warning [L]: compilers, C libraries, word sizes, makes and
+# standards; each result must serve.  Then install, uninstall, dist; then other
+# processors, where qemu-user(1) can run what was built for them.
+TEST_ALARM=${TEST_ALARM:-900}
+. ./lib.sh
+
+# What the make that runs this was told is not for those that are run here.
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES CFLAGS CPPFLAGS LDFLAGS LDLIBS \
+    WARNFLAGS PREFIX DESTDIR TESTS
+OURS=$KFCGI
+
+# The sources, and nothing that was built.
+mkdir "$T/src" "$T/src/compat" "$T/src/regress" || exit 1
+(
+	cd .. || exit 1
+	cp Makefile LICENSE README.md kfcgi.c kfcgi.8 "$T/src"
+	cp compat/*.[ch] "$T/src/compat"
+	cd regress || exit 1
+	for f in *; do
+		[ -f "$f" ] || continue
+		case $(head -c 4 "$f" | tr -d '\177') in
+		ELF)
+			;;
+		*)
+			cp -p "$f" "$T/src/regress"
+			;;
+		esac
+	done
+)
+
+# has command what: if not, what is skipped; in CI it must not be
+has() {
+	command -v "${1%% *}" >/dev/null && return 0
+	skip "$2" "needs $1"
+	return 1
+}
+
+skip() {
+	if [ -n "${CI:-}" ]; then
+		result 1 "$1: must not be skipped in CI: $2"
+	else
+		NTESTS=$((NTESTS + 1))
+		echo "ok $NTESTS - $1 # SKIP $2"
+	fi
+}
+
+# builds directory make argument...: without a warning of compiler or linker
+builds() {
+	_dir=$1
+	shift
+	(cd "$_dir" && "$@") >"$T/make.out" 2>&1 &&
+	    ! grep -i 'warning' "$T/make.out" >/dev/null && return 0
+	diag "$* in $_dir:"
+	diag "$(tail -n 20 "$T/make.out")"
+	return 1
+}
+
+# serves name kfcgi: it answers, in both pools
+serves() {
+	KFCGI=$2
+	for r in "" -r; do
+		rm -f "$SOCK"
+		start $r -n 2 /bin/worker
+		like "$(fetch '')" '^pid' "$1: it serves${r:+, $r}"
+		stop
+		is "$?" 0 "$1: and stops"
+	done
+	KFCGI=$OURS
+}
+
+# variant name make cc flags [ldflags]: all that we have in C
+variant() {
+	_v="$2, $3 $4"
+	mkdir -p "$T/v" && cp -R "$T/src" "$T/v/$1" || exit 1
+	ok "$_v: builds" builds "$T/v/$1" "$2" CC="$3" \
+	    CFLAGS="-O2 -g -Werror $4" LDFLAGS="${5:-}" all regress/client \
+	    regress/worker regress/compat-test || return
+	serves "$_v" "$T/v/$1/kfcgi"
+	is "$("$T/v/$1/regress/compat-test" 2>&1 | grep -c '^not ok')" 0 \
+	    "$_v: its compat/ passes"
+	rm -rf "${T:?}/v/$1"
+}
+
+# multiarch: where gcc -m32 finds <asm/*.h>, which x86 has but once.  That is
+# what gcc-multilib is for, but it does not go with the cross compilers.
+multiarch=$(gcc -print-multiarch 2>/dev/null)
+m32="-m32 -idirafter /usr/include/$multiarch"
+
+for std in -std=c99 -std=c11; do
+	has gcc "gcc $std" && variant gcc make gcc "$std"
+	has clang "clang $std" && variant clang make clang "$std"
+done
+has bmake bmake && has gcc bmake && variant bmake bmake gcc -std=c99
+has bmake bmake && has clang bmake && variant bmake2 bmake clang -std=c11
+if [ "$(uname -s)" = Linux ]; then
+	for std in -std=c99 -std=c11; do
+		has musl-gcc "musl $std" &&
+		    variant musl make musl-gcc "$std" -static
+	done
+	has bmake musl && has musl-gcc musl &&
+	    variant musl2 bmake musl-gcc -std=c99 -static
+	case $(uname -m) in
+	x86_64|amd64)
+		echo 'int main(void) { return 0; }' >"$T/m32.c"
+		if gcc $m32 -static -o "$T/m32" "$T/m32.c" 2>/dev/null &&
+		    "$T/m32"; then
+			variant m32 make gcc "-std=c99 $m32"
+			has clang "-m32, clang" &&
+			    variant m32 make clang "-std=c11 $m32"
+		else
+			skip "-m32" "needs libc6-dev-i386 and lib32gcc-*-dev"
+		fi
+		;;
+	esac
+fi
+# Other levels see other things.
+for opt in -O0 -O3 -Os; do
+	for cc in gcc clang; do
+		has $cc "$cc $opt" || continue
+		rm -rf "$T/v/opt"
+		cp -R "$T/src" "$T/v/opt"
+		ok "$cc $opt: builds" builds "$T/v/opt" make CC=$cc \
+		    CFLAGS="$opt -Werror" all regress/client \
+		    regress/worker regress/compat-test
+	done
+done
+
+# A warning is not missed: these flags find fault with everything.
+rm -rf "$T/v/opt"
+cp -R "$T/src" "$T/v/opt"
+fails "a warning is a failure" builds "$T/v/opt" make \
+    CFLAGS="-Wtraditional -Wdeclaration-after-statement -Wconversion" \
+    2>&1 >/dev/null
+
+files() {
+	(cd "$1" && find . -type f | sort)
+}
+
+for make in make bmake; do
+	has $make "$make install" || continue
+	rm -rf "$T/v/inst" "$T/dest"
+	cp -R "$T/src" "$T/v/inst"
+	# First without DESTDIR, where the headers are not: bmake looks there.
+	ok "$make" builds "$T/v/inst" $make
+	ok "$make install" builds "$T/v/inst" $make DESTDIR="$T/dest" \
+	    PREFIX=/opt/k install
+	is "$(files "$T/dest" | tr '\n' ' ')" \
+	    "./opt/k/man/man8/kfcgi.8 ./opt/k/sbin/kfcgi " \
+	    "$make install: what it should, below DESTDIR and PREFIX"
+	is "$(find "$T/dest" -type f -perm 755) $(find "$T/dest" -type f \
+	    -perm 644)" "$T/dest/opt/k/sbin/kfcgi $T/dest/opt/k/man/man8/kfcgi.8" \
+	    "$make install: modes"
+	ok "$make install: the manual is the manual" \
+	    cmp "$T/src/kfcgi.8" "$T/dest/opt/k/man/man8/kfcgi.8"
+	serves "$make install" "$T/dest/opt/k/sbin/kfcgi"
+	ok "$make install: again" builds "$T/v/inst" $make DESTDIR="$T/dest" \
+	    PREFIX=/opt/k install
+	ok "$make uninstall" builds "$T/v/inst" $make DESTDIR="$T/dest" \
+	    PREFIX=/opt/k uninstall
+	is "$(files "$T/dest")" "" "$make uninstall: no file is left"
+	ok "$make install: the usual places" builds "$T/v/inst" $make \
+	    DESTDIR="$T/dest" install
+	is "$(files "$T/dest" | tr '\n' ' ')" \
+	    "./usr/local/man/man8/kfcgi.8 ./usr/local/sbin/kfcgi " \
+	    "$make install: which are in /usr/local"
+
+	# From a tree where all has been built.
+	ok "$make all helpers" builds "$T/v/inst" $make all regress/client \
+	    regress/worker regress/compat-test
+	ok "$make dist" builds "$T/v/inst" $make dist
+	tarball=$(cd "$T/v/inst" && ls kfcgi-*.tar.gz)
+	rm -rf "$T/v/dist"
+	mkdir "$T/v/dist"
+	tar -xzf "$T/v/inst/$tarball" -C "$T/v/dist"
+	name=${tarball%.tar.gz}
+	is "$(ls "$T/v/dist")" "$name" "$make dist: one directory"
+	is "$(files "$T/v/dist/$name")" "$(files "$T/src")" \
+	    "$make dist: all of the sources and nothing else"
+	ok "$make dist: builds" builds "$T/v/dist/$name" $make CFLAGS="-O2 -Werror"
+	serves "$make dist" "$T/v/dist/$name/kfcgi"
+	ok "$make clean" builds "$T/v/inst" $make clean
+	is "$(files "$T/v/inst")" "$(files "$T/src")" \
+	    "$make clean: as if nothing had been built"
+done
+
+# cross arch: built for another processor, run by qemu-user(1), with workers of
+# this one.  Perl can give the manager the name by which the tests know it; the
+# last test of args.t, of its whole command line, is beyond that.
+cross() {
+	_cc=$1-linux-gnu-gcc
+	_qemu=qemu-$1-static
+	has "$_cc" "$1" && has "$_qemu" "$1" || return
+	mkdir -p "$T/v/$1" && cp -R "$T/src" "$T/v/$1/bin" || exit 1
+	ok "$1: builds" builds "$T/v/$1/bin" make CC="$_cc" \
+	    CFLAGS="-O2 -g -Werror -std=c99" all regress/client \
+	    regress/worker regress/compat-test || return
+	cat >"$T/v/$1/kfcgi" <<-END
+		#!/usr/bin/perl
+		exec { '$_qemu' } \$0, '-L', '/usr/$1-linux-gnu', '-0', \$0,
+		    '$T/v/$1/bin/kfcgi', @ARGV;
+	END
+	chmod 755 "$T/v/$1/kfcgi"
+	serves "$1" "$T/v/$1/kfcgi"
+	is "$($_qemu -L "/usr/$1-linux-gnu" "$T/v/$1/bin/regress/compat-test" \
+	    2>&1 | grep -c '^not ok')" 0 "$1: its compat/ passes"
+	for _t in args fixed variable inherit; do
+		KFCGI=$T/v/$1/kfcgi sh "$REGRESS/$_t.t" >"$T/$_t.out" 2>&1
+		ok "$1: $_t.t" passed "$T/$_t.out" || diag "$(cat "$T/$_t.out")"
+	done
+	rm -rf "${T:?}/v/$1"
+}
+
+# passed output: a plan, as many results, none that is bad but the one above
+passed() {
+	_plan=$(sed -n 's/^1\.\.\([0-9]*\)$/\1/p' "$1")
+	[ -n "$_plan" ] && [ "$_plan" -gt 0 ] &&
+	    [ "$(grep -Ec '^(not )?ok ' "$1")" -eq "$_plan" ] &&
+	    ! grep '^not ok' "$1" | grep -v 'exact command line' >/dev/null
+}
+
+if [ "$(uname -s)" = Linux ]; then
+	cross aarch64
+	cross s390x		# the bytes the other way round
+fi
+
+done_testing
