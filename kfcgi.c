@@ -829,6 +829,8 @@ loop(void)
 		pool_fill();
 		pool_accept();
 		pool_shrink();
+		if (got_usr1)
+			status();
 	}
 	finish();
 }
@@ -929,10 +931,6 @@ signals(void)
 	if (got_chld) {
 		got_chld = 0;
 		pool_reap();
-	}
-	if (got_usr1) {
-		got_usr1 = 0;
-		status();
 	}
 	if ((n = got_term + got_int) > 0) {
 		got_term = got_int = 0;
@@ -1125,10 +1123,14 @@ kill_all(void)
 		worker_kill(w, SIGKILL);
 }
 
-/* One line for SIGUSR1 and SIGINFO [I3]. */
+/*
+ * One line for SIGUSR1 and SIGINFO [I3], at the end of a turn of the loop,
+ * when the dead have been replaced.
+ */
 static void
 status(void)
 {
+	got_usr1 = 0;
 	logit(LOG_INFO, "status: %zu %s, %zu busy, %zu leaving, %zu starting; "
 	    "min %zu, max %zu; %llu handed out, %llu deaths, %llu restarts",
 	    in[IDLE], variable ? "idle" : "serving", in[BUSY],

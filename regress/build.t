@@ -129,9 +129,11 @@ done
 # A warning is not missed: these flags find fault with everything.
 rm -rf "$T/v/opt"
 cp -R "$T/src" "$T/v/opt"
-fails "a warning is a failure" builds "$T/v/opt" make \
-    CFLAGS="-Wtraditional -Wdeclaration-after-statement -Wconversion" \
-    2>&1 >/dev/null
+quiet() {
+	"$@" >/dev/null 2>&1
+}
+fails "a warning is a failure" quiet builds "$T/v/opt" make \
+    CFLAGS="-Wtraditional -Wdeclaration-after-statement -Wconversion"
 
 files() {
 	(cd "$1" && find . -type f | sort)

@@ -21,9 +21,9 @@
  * cookie and has no timer.
  *
  * It hands connections out at the least cost that poll(2) allows: only the
- * busy workers are polled, the listener only while somebody is idle, all that
- * are ready are handled before it polls again, and who has just become idle
- * gets what waits in the backlog without a poll in between.
+ * busy workers are polled, the listener only while nobody is known to wait, all
+ * that are ready are handled before it polls again, and who has just become
+ * idle gets what waits in the backlog without a poll in between.
  *
  * As kfcgi, it returns to the shell when n workers are executed and starts
  * up to N when they are needed.  It ends by SIGTERM, and its workers by the
@@ -293,7 +293,7 @@ hand_out(void)
 	return 1;
 }
 
-/* Whether one waits: on Linux an accept4(2) in vain costs ten times as much. */
+/* Whether one waits: on Linux an accept4(2) in vain costs 3 us, this 0.2. */
 static int
 another(void)
 {

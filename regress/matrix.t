@@ -96,6 +96,8 @@ server_apache() {
 	ServerLimit 1
 	ThreadsPerChild 25
 	MaxRequestWorkers 25
+	MinSpareThreads 1
+	MaxSpareThreads 25
 	ProxyFCGIBackendType GENERIC
 	ProxyPass /keep/ "unix:$SOCK|fcgi://keep$WWW/" enablereuse=on retry=0
 	ProxyPass / "unix:$SOCK|fcgi://localhost$WWW/" retry=0

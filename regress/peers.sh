@@ -198,7 +198,9 @@ fnv() {
 
 # php_page: $WWW/index.php; $PHP is how to run it
 php_page() {
-	PHP="$(command -v php-cgi) -d post_max_size=64M -d memory_limit=128M"
+	PHP="$(command -v php-cgi) -d post_max_size=64M -d sys_temp_dir=$T/php"
+	mkdir "$T/php"
+	chown "$WEB" "$T/php"
 	cat >"$WWW/index.php" <<'END'
 <?php
 header('Content-Type: text/plain');
