@@ -1789,7 +1789,9 @@ worker_dead(struct worker *w, int ws)
 	 */
 	if (young && was <= LOST && was != TRIAL && !(clean && !variable)) {
 		brake();
-		if (!proven && brake_delay == BRAKE_MAX) {
+		/* Who was killed from outside might have lived. */
+		if (!proven && brake_delay == BRAKE_MAX && !(WIFSIGNALED(ws) &&
+		    (WTERMSIG(ws) == SIGKILL || WTERMSIG(ws) == SIGTERM))) {
 			logit(LOG_CRIT, "no worker has ever lived for a "
 			    "second or served a request: giving up");
 			stop(1, FAIL_GRACE);

@@ -203,6 +203,7 @@ static void	 queries_read(const char *);
 static void	 limits(void);
 static void	 slots_init(void);
 static int64_t	 now(void);
+static void	 *grow(void *, size_t);
 static uint8_t	 post_byte(long long);
 static void	 post_sum(void);
 
@@ -445,6 +446,17 @@ now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+/* realloc(3) that does not fail. */
+static void *
+grow(void *p, size_t size)
+{
+	void	*q;
+
+	if ((q = realloc(p, size)) == NULL)
+		err(1, NULL);
+	return q;
 }
 
 /* The input: such that a byte lost, doubled or misplaced is found out. */
@@ -708,9 +720,8 @@ slot_end(struct slot *s, enum fate fate)
 		fate = BAD;
 	fate_count[fate]++;
 	if (fate == ANSWERED) {
-		if (nlat % 4096 == 0 && (lat = realloc(lat, (nlat + 4096) *
-		    sizeof(*lat))) == NULL)
-			err(1, NULL);
+		if (nlat % 4096 == 0)
+			lat = grow(lat, (nlat + 4096) * sizeof(*lat));
 		lat[nlat++] = t - s->start;
 		slot_pid(s);
 	}
@@ -824,8 +835,7 @@ slot_pid(const struct slot *s)
 	for (i = 0; i < npids; i++)
 		if (pids[i] == pid)
 			return;
-	if ((pids = realloc(pids, (npids + 1) * sizeof(*pids))) == NULL)
-		err(1, NULL);
+	pids = grow(pids, (npids + 1) * sizeof(*pids));
 	pids[npids++] = pid;
 }
 
@@ -1083,8 +1093,7 @@ parse_body(struct slot *s, const char *p, size_t len)
 	if (o.single) {
 		if (storelen + len > storecap) {
 			storecap = (storelen + len) * 2;
-			if ((store = realloc(store, storecap)) == NULL)
-				err(1, NULL);
+			store = grow(store, storecap);
 		}
 		memcpy(store + storelen, p, len);
 		storelen += len;
