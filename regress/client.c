@@ -203,7 +203,7 @@ static void	 queries_read(const char *);
 static void	 limits(void);
 static void	 slots_init(void);
 static int64_t	 now(void);
-static void	 *grow(void *, size_t);
+static void	*grow(void *, size_t);
 static uint8_t	 post_byte(long long);
 static void	 post_sum(void);
 

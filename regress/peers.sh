@@ -156,8 +156,8 @@ sockets_are() {
 	[ "$(sockets)" -eq "$1" ]
 }
 
-# How many answers there were with status 200, each to the request that was
-# made: it says "GET /...id=number".
+# How many answers there were to the very request that was made: it says "GET
+# /...id=number".
 answered() {
 	(cd "$T/got" && find . -type f | sed 's,^\./,,' | xargs awk '
 	    /^GET / { sub(/.*id=/, ""); if ($0 == FILENAME) n++ }

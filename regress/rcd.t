@@ -203,10 +203,12 @@ like "$api" "^-s $API " "rc.d: the manual has flags for a second pool"
 echo "kfcgi_api_flags=\"$api\"" >"$T/rc.conf.local"
 fails "rc.d: the second is not taken for the first" \
     "$KSH" "$T/rc.d/kfcgi_api" check
-ok "rc.d: start of the second" eval '"$KSH" "$T/rc.d/kfcgi_api" start >/dev/null'
+ok "rc.d: start of the second" \
+    eval '"$KSH" "$T/rc.d/kfcgi_api" start >/dev/null'
 like "$(manager_pid "$HTTPD") $(manager_pid "$API")" "^[0-9]+ [0-9]+$" \
     "rc.d: both are there"
-ok "rc.d: stop of the second" eval '"$KSH" "$T/rc.d/kfcgi_api" stop >/dev/null'
+ok "rc.d: stop of the second" \
+    eval '"$KSH" "$T/rc.d/kfcgi_api" stop >/dev/null'
 ok "rc.d: the first is not concerned" rc check
 
 # --- stop, while a request is being answered

@@ -499,31 +499,4 @@ ok "-r: cost the worker its place" waitfor 10 new_pool 1 "$w"
 ok "-r: and are not taken" waitfor 10 eval '[ "$(nfds '"$PID"')" -le '"$fds"' ]'
 stop
 
-# With -d, workers write to the terminal of whoever started it, who is root.
-if command -v script >/dev/null; then
-	rm -f "$SOCK"
-	script -qec "exec \"$KFCGI\" -d -p $JAIL -s $SOCK -U $WHO -n 1 \
-	    /bin/enemy tty" /dev/null </dev/null >"$T/typescript" 2>&1 &
-	script=$!
-	also_kill $script
-	ok "-d on a terminal" waitfor 20 eval \
-	    'grep -q "kfcgi: started" "$T/typescript" 2>/dev/null'
-	ANSWER=$(tr -d '\r' <"$T/typescript")
-	is "$(answer type)" "$denied" "nothing is typed into it: TIOCSTI"
-	is "$(answer foreground)" "Inappropriate ioctl for device" \
-	    "it is not taken over: TIOCSPGRP"
-	is "$(answer 'become its owner')" "$denied" "nor this way: TIOCSCTTY"
-	is "$(answer read)" "Bad file descriptor" "it is for writing only"
-	PID=$(manager_pid "$SOCK")
-	fails "and has its flags for itself: O_NONBLOCK" \
-	    perl -ne '/^flags:\s*(\d+)/ and $f = oct($1) & 04000;
-		END { exit !$f }' "/proc/$PID/fdinfo/2"
-	kill -TERM "$PID"
-	waitfor 10 dead "$PID"
-	PID=
-	wait $script
-else
-	skip_all "needs script(1)"
-fi
-
 done_testing
