@@ -166,6 +166,17 @@ is "$(grep -c 'did not leave within 20 s of SIGTERM: killed' "$LOG")" 2 \
     "fixed, deaf: and that is told"
 stop_now
 
+# The same in idle release: here the leader heeds neither SIGTERM nor the
+# end-of-file, which is for its siblings.
+start -r -n 1 -N 2 -w 0 /bin/worker -3 -t
+client -n 2 -c 2 -q slow=500 >/dev/null
+ok "-r, deaf: released" waitfor 10 logged 'released after'
+ok "-r, deaf: it goes in the end" waitfor 30 logged \
+    'did not leave within 20 s of SIGTERM: killed'
+ok "-r, deaf: n are left" waitfor 10 has_workers 1
+stop_now
+is "$?" 0 "-r, deaf: status"
+
 # The three-process worker reloads under load, too.
 start -r -n 2 -N 4 /bin/worker -3
 client -d 3 -c 4 -q slow=5 -t 30000 >"$T/load" &
