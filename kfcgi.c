@@ -407,7 +407,7 @@ main(int argc, char *argv[])
 	output_open();
 	if ((variable ? setenv("FCGI_LISTENSOCK_DESCRIPTORS", "3", 1) :
 	    unsetenv("FCGI_LISTENSOCK_DESCRIPTORS")) == -1)
-		fatal("environment: %s", strerror(errno));
+		fatal("cannot set the environment: %s", strerror(errno));
 	if (pledge(variable ? "stdio proc exec unix sendfd" :
 	    "stdio proc exec", NULL) == -1)
 		fatal("pledge: %s", strerror(errno));
@@ -580,7 +580,7 @@ sock_probe(const struct sockaddr_un *sun)
 	if (!S_ISSOCK(st.st_mode))
 		errx(1, "%s: exists and is not a socket", sockpath);
 	if ((fd = socket(AF_UNIX, SOCK_DGRAM, 0)) == -1)
-		err(1, "socket");
+		err(1, "cannot make a socket");
 	if (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) != -1 ||
 	    errno == EPROTOTYPE)
 		errx(1, "%s: is in use by a running server", sockpath);
@@ -588,7 +588,7 @@ sock_probe(const struct sockaddr_un *sun)
 		err(1, "%s", sockpath);
 	close(fd);
 	if (unlink(sockpath) == -1)
-		err(1, "%s", sockpath);
+		err(1, "cannot replace socket %s", sockpath);
 }
 
 /*
@@ -617,19 +617,18 @@ sock_open(void)
 		    "bytes", sockpath, sizeof(sun.sun_path) - 1);
 	sock_probe(&sun);
 
-	if ((listenfd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1)
-		err(1, "socket");
-	if (fd_flags(listenfd, variable ? O_NONBLOCK : 0) == -1)
-		err(1, "fcntl");
+	if ((listenfd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
+	    fd_flags(listenfd, variable ? O_NONBLOCK : 0) == -1)
+		err(1, "cannot make a socket");
 	mask = umask(0177);
 	if (bind(listenfd, (struct sockaddr *)&sun, sizeof(sun)) == -1)
-		err(1, "%s", sockpath);
+		err(1, "cannot make socket %s", sockpath);
 	umask(mask);
 	if (lstat(sockpath, &sockst) == -1 ||
 	    lchown(sockpath, sockuid, sockgid) == -1 ||
 	    chmod(sockpath, 0660) == -1 ||
 	    listen(listenfd, backlog) == -1) {
-		warn("%s", sockpath);
+		warn("cannot make socket %s", sockpath);
 		(void)unlink(sockpath);
 		exit(1);
 	}
@@ -1393,8 +1392,12 @@ worker_start(enum state st)
 	w->exec.w = w->ctl.w = w;
 	watch_add(&w->exec, ex[0]);
 	watch_hot(&w->exec);
-	if (variable)
+	if (variable) {
 		watch_add(&w->ctl, ctl[0]);
+		/* One that is no good must be found out while on trial. */
+		if (st == TRIAL)
+			watch_hot(&w->ctl);
+	}
 	w->state = st;
 	TAILQ_INSERT_HEAD(&queue[st], w, entry);
 	in[st]++;
@@ -1771,7 +1774,7 @@ worker_dead(struct worker *w, int ws)
 		(void)kill(-pid, SIGTERM);
 
 	if (was == TRIAL && trial)
-		trial_fail("worker %ld of %s %s %s after its start",
+		trial_fail("worker %ld of %s %s, %s after its start",
 		    (long)pid, prog[0], cause(ws), lifetime(w));
 	else if (was != TRIAL)
 		logit(level, variable ? "worker %ld %s after %s, served %llu" :
@@ -2040,7 +2043,8 @@ output_open(void)
 		return;
 	if (pipe(output) == -1 || fd_flags(output[0], O_NONBLOCK) == -1 ||
 	    fd_flags(output[1], 0) == -1)
-		fatal("pipe: %s", strerror(errno));
+		fatal("cannot make a pipe for the workers' output: %s",
+		    strerror(errno));
 }
 
 /* Logs the workers' output by lines; a longer line in pieces. */

@@ -59,48 +59,6 @@ for pair in "LEAVE_GRACE:%s seconds after its SIGTERM" \
 	ok "the manual knows ${pair%%:*}: $text" test -z "${page##*"$text"*}"
 done
 
-# Every message of the program is in the manual, and the other way round.
-perl - "$SRC" "$MAN" >"$T/messages" <<'END'
-use strict;
-local $/;
-open(my $s, '<', $ARGV[0]) or die; my $src = <$s>;
-open(my $m, '<', $ARGV[1]) or die; my $man = <$m>;
-my (%code, %doc);
-# Format strings of what prints, as patterns: %... is anything.
-$src =~ s/\\"/'/g;
-while ($src =~ /\b(?:logit|trial_fail|fatal|errx?|warnx?|usage)\(
-    (?:\s*(?:1|LOG_\w+|level),)?\s*((?:"[^"]*"\s*)+)/gx) {
-	my $f = join '', map { /"(.*)"/s } $1 =~ /("[^"]*")/g;
-	next if $f eq '%s';
-	$code{$f} = 1;
-}
-while ($src =~ /worker_fault\(w,\s*"([^"]*)"/g) { $code{"worker %ld $1: stopped"} = 1 }
-my ($diag) = $man =~ /^\.Sh DIAGNOSTICS\n(.*?)^\.Sh/ms or die 'no DIAGNOSTICS';
-my @doc;
-while ($diag =~ /^\.It (?:Sy )?"?(.*?)"?$/mg) {
-	my $d = $1;
-	$d =~ s/\\&|\\%//g;
-	push @doc, $d;
-}
-for my $f (sort keys %code) {
-	# A format matches an item if its words come in this order.
-	my @w = map { quotemeta } grep { /\w/ } split /%[-+.*0-9]*(?:ll|l|z)?[a-z]/, $f;
-	s/\\ $// , s/^\\ // for @w;
-	my $re = join '.*', @w;
-	my @hit = grep { /$re/ } @doc;
-	print @hit ? "ok" : "MISSING", "\t$f\n";
-}
-# What is added to "cannot execute".
-while ($src =~ /\bhint = ((?:"[^"]*"\s*)+);/g) {
-	my $f = join '', $1 =~ /"([^"]*)"/g;
-	next if $f eq '';
-	print((grep { index($_, $f) >= 0 } @doc) ? "ok" : "MISSING", "\t$f\n");
-}
-END
-is "$(grep -c . "$T/messages" | awk '{ print ($1 > 30) }')" 1 \
-    "the program's messages are found"
-is "$(grep '^MISSING' "$T/messages")" "" "the manual explains each of them"
-
 # The tests that the README's table names are there.
 for t in $(sed -n 's/^|.*|\(.*\)|$/\1/p' "$README" | tr ', ' '\n\n' |
     grep '\.t$' | sort -u); do

@@ -18,55 +18,11 @@
 # sendto(2) of a syslog message it sees until it is closed, are taken for
 # sendsyslog(2); in the manager, not in the children.
 
-# On a /dev/log of our own, as in log.t.
-if [ -z "${PLEDGE_T_ALONE:-}" ] && unshare -mn sh -c \
-    'mount -t tmpfs tmpfs /mnt && mount --bind /dev/null /dev/null' \
-    2>/dev/null; then
-	PLEDGE_T_ALONE=1 exec unshare -mn sh "$0" "$@"
-fi
-. ./lib.sh
+. ./devlog.sh
 
 [ "$(uname -s)" = Linux ] || skip_all "strace(1) is for Linux"
 command -v strace >/dev/null || skip_all "needs strace"
-
-SYSLOG=$T/syslog
-SYSLOGD=
 DLOG=$LOG
-
-if [ -n "${PLEDGE_T_ALONE:-}" ]; then
-	mkdir "$T/dev" || exit 1
-	mount -t tmpfs -o mode=755 tmpfs "$T/dev" || exit 1
-	for f in null zero random urandom; do
-		: >"$T/dev/$f"
-		mount --bind "/dev/$f" "$T/dev/$f" || exit 1
-	done
-	mount --rbind "$T/dev" /dev || exit 1
-	umount -l "$T/dev"
-elif [ -e /dev/log ]; then
-	skip_all "needs a /dev/log of its own: no unshare(1)"
-fi
-
-syslogd_start() {
-	# A flood must not cost the lines that we wait for.
-	[ -n "${PLEDGE_T_ALONE:-}" ] &&
-	    echo 512 >/proc/sys/net/unix/max_dgram_qlen
-	: >"$SYSLOG"
-	perl "$REGRESS/syslogd" /dev/log "$SYSLOG" &
-	SYSLOGD=$!
-	also_kill "$SYSLOGD"
-	waitfor 10 test -S /dev/log || exit 1
-}
-
-syslogd_stop() {
-	[ -n "$SYSLOGD" ] || return 0
-	kill -TERM "$SYSLOGD"
-	waitfor 10 dead "$SYSLOGD" || kill -KILL "$SYSLOGD"
-	wait "$SYSLOGD" 2>/dev/null
-	SYSLOGD=
-	rm -f /dev/log
-}
-trap 'syslogd_stop; cleanup' EXIT
-trap 'syslogd_stop; cleanup; exit 1' INT TERM HUP
 
 cat >"$T/table" <<'END'
 # Linux		OpenBSD		promise	note
@@ -366,6 +322,7 @@ for r in "" -r; do
 		if [ -n "$mode" ]; then
 			LOG=$DLOG		# and there is no syslogd
 		else
+			: >"$SYSLOG"
 			syslogd_start
 			LOG=$SYSLOG
 		fi
@@ -399,6 +356,7 @@ for r in "" -r; do
 		ok "$name: a start that fails" waitfor 30 dead "$TRACER"
 		judged "$name, failed start" "$promises"
 		if [ -z "$mode" ]; then
+			: >"$SYSLOG"
 			syslogd_start
 			LOG=$SYSLOG
 		fi

@@ -79,7 +79,7 @@ refused "neither program nor script" \
     "cannot execute /bin/text in $JAIL: Exec format error: neither" /bin/text
 
 # Programs that do not live for a tenth of a second [B4].
-refused "exits at once" "worker [0-9]* of /bin/worker exited with status 3 " \
+refused "exits at once" "worker [0-9]* of /bin/worker exited with status 3, " \
     /bin/worker -E 3 -e 'database is down'
 like "$(cat "$T/err")" "^database is down$" "what it printed reaches the shell"
 refused "exits 0 at once" "worker [0-9]* of /bin/worker exited with status 0" \
