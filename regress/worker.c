@@ -641,7 +641,7 @@ facts_record(void)
 	struct sigaction	 sa;
 	sigset_t		 mask;
 	size_t			 start;
-	int			 i;
+	int			 i, nfds = 0, fds[1024];
 
 	w.leader = getpid();
 	w.parent = getppid();
@@ -666,12 +666,13 @@ facts_record(void)
 	buf_printf(&facts, "fds");
 	start = facts.len;
 	for (i = 0; i < 1024; i++)
-		if (fcntl(i, F_GETFD) != -1)
+		if (fcntl(i, F_GETFD) != -1) {
 			buf_printf(&facts, " %d", i);
+			fds[nfds++] = i;
+		}
 	buf_none(&facts, start);
-	for (i = 0; i < 1024; i++)
-		if (fcntl(i, F_GETFD) != -1)
-			facts_fd(i);
+	for (i = 0; i < nfds; i++)
+		facts_fd(fds[i]);
 }
 
 static void
