@@ -80,7 +80,7 @@
 #define WORKERS		3
 #define WAITTIME	300		/* seconds */
 
-#define WORKERS_MAX	32767		/* keeps 2N and 3N far from INT_MAX */
+#define WORKERS_MAX	32767		/* keeps 2n far from INT_MAX */
 #define CONTROL_FD	3		/* a worker's control socket, with -r */
 
 /* Times, in milliseconds. */
@@ -92,8 +92,8 @@
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
-#define EPISODE		(2 * BRAKE_MAX)	/* of calm before a warning recurs */
-#define SETTLE		100		/* of calm before the idle are watched */
+#define EPISODE		(2 * BRAKE_MAX)	/* of calm, then warn again */
+#define SETTLE		100		/* of calm, then watch the idle */
 #define SIGNAL_CHECK	10		/* longest deafness when always busy */
 #define SECOND		1000
 
@@ -214,6 +214,8 @@ static void	 worker_stop(struct worker *);
 static int	 worker_young(const struct worker *);
 static void	 worker_kill(struct worker *, int);
 static void	 worker_dead(struct worker *, int);
+static void	 worker_leftovers(const struct worker *, int, int);
+static int	 death_level(const struct worker *, int, int);
 static struct worker *worker_find(pid_t);
 
 static int	 fd_flags(int, int);
@@ -241,6 +243,7 @@ static void	 output_line(void);
 static void	 output_dropped(void);
 static void	 output_show(void);
 static const char *lifetime(const struct worker *);
+static int	 killed(int);
 static const char *cause(int);
 
 /* The command line. */
@@ -278,7 +281,7 @@ static int	 progerr = -1;		/* errno of stat(prog), 0 if there */
 static int	 progdir;		/* it is a directory */
 
 /* The pool. */
-static struct workers queue[NSTATES];	/* IDLE: the newest first [E2] */
+static struct workers queue[NSTATES];	/* IDLE: last idle first [E2] */
 static size_t	 in[NSTATES];		/* length of each queue */
 static struct orphans orphans = TAILQ_HEAD_INITIALIZER(orphans);
 static int64_t	 now;			/* milliseconds, monotonic */
@@ -296,7 +299,7 @@ static int64_t	 brake_due;		/* ...until then [F3] */
 static int64_t	 brake_delay;
 static int64_t	 brake_last;		/* when the brake was last applied */
 static size_t	 nworkers;		/* in any state */
-static int	 backed_up;		/* connections may wait in the backlog */
+static int	 backed_up;		/* connections may be waiting */
 static int	 saturated;		/* they do, and nobody can take them */
 static int	 full;			/* because all N workers are busy */
 static int64_t	 accept_due;		/* no accept before that [J1] */
@@ -486,14 +489,15 @@ descriptors_open(void)
 
 /*
  * Raises the manager's own limit of descriptors, if it may be short, as far
- * as the caller's hard limit goes: a worker with a connection takes two, and
- * a third until it is executed [D5].
+ * as the caller's hard limit goes.  A worker with a connection takes two, and
+ * so does one that has yet to be executed; while a pool is replaced there are
+ * those on trial, and perhaps the busy ones of two pools before [D5].
  */
 static void
 descriptors_limit(void)
 {
 	struct rlimit	 rl;
-	rlim_t		 need = 3 * (rlim_t)max + 32;
+	rlim_t		 need = 6 * (rlim_t)max + 32;
 
 	if (getrlimit(RLIMIT_NOFILE, &caller_nofile) == -1)
 		err(1, "getrlimit");
@@ -622,7 +626,9 @@ sock_open(void)
 		err(1, "cannot make a socket");
 	mask = umask(0177);
 	if (bind(listenfd, (struct sockaddr *)&sun, sizeof(sun)) == -1)
-		err(1, "cannot make socket %s", sockpath);
+		errx(1, "cannot make socket %s: %s%s", sockpath,
+		    strerror(errno), errno != ENOENT ? "" :
+		    ": its directory is missing");
 	umask(mask);
 	if (lstat(sockpath, &sockst) == -1 ||
 	    lchown(sockpath, sockuid, sockgid) == -1 ||
@@ -862,7 +868,7 @@ deadline(void)
 	if (!stopping && now < accept_due &&
 	    (backed_up || !TAILQ_EMPTY(&orphans)))
 		SOONER(accept_due);
-	if (!stopping && pool_count() > min &&
+	if (!stopping && in[IDLE] + in[BUSY] > min &&
 	    (w = TAILQ_LAST(&queue[IDLE], workers)) != NULL)
 		SOONER(w->since + waittime);
 	if ((w = TAILQ_FIRST(&queue[LOST])) != NULL)
@@ -1020,6 +1026,10 @@ trial_commit(void)
 {
 	struct worker	*w;
 
+	/* News of a death may be as old as SIGNAL_CHECK. */
+	pool_reap();
+	if (!trial)
+		return;
 	TAILQ_FOREACH(w, &queue[TRIAL], entry)
 		if (variable && w->ctl.fd == -1) {
 			trial_fail("worker %ld closed its control socket",
@@ -1027,7 +1037,9 @@ trial_commit(void)
 			return;
 		}
 	trial = 0;
+	/* What held up the old ones is over. */
 	braked = 0;
+	brake_due = 0;
 	/* The lost are on their way out, which pool_reap() shall explain. */
 	while ((w = TAILQ_FIRST(&queue[IDLE])) != NULL)
 		worker_stop(w);
@@ -1159,7 +1171,8 @@ pool_fill(void)
 
 /*
  * Hands out connections while there are any, and workers to have them: idle
- * ones, or new ones up to N [E1].  Whether there is another is asked of
+ * ones, or new ones up to N [E1], among which count those that were released
+ * and are slow to go, lest they pile up.  Whether there is another is asked of
  * poll(2): an accept4(2) in vain costs 3 us on Linux, not 0.2, which was 6 %
  * of the time per request with 4 workers.  Not when saturated: then there
  * nearly always is.
@@ -1178,7 +1191,8 @@ pool_accept(void)
 			return;
 		}
 		w = TAILQ_FIRST(&queue[IDLE]);
-		if (w == NULL && (pool_count() >= max || now < brake_due)) {
+		if (w == NULL && (pool_count() + in[LEAVING] >= max ||
+		    now < brake_due)) {
 			pool_full();
 			return;
 		}
@@ -1186,8 +1200,8 @@ pool_accept(void)
 			return;
 		accepted = 1;
 		if (w == NULL && (w = worker_start(IDLE)) == NULL) {
-			conn_keep(conn);
 			start_failed();
+			conn_keep(conn);
 			return;
 		}
 		if ((rv = worker_assign(w, conn)) != 1)
@@ -1212,13 +1226,16 @@ pool_full(void)
 		    "wait: -N may be too low", max);
 }
 
-/* Releases workers above n that were idle for too long, oldest first [E2]. */
+/*
+ * Releases workers above n that were idle for too long, oldest first [E2].
+ * The lost do not count: they will not be there.
+ */
 static void
 pool_shrink(void)
 {
 	struct worker	*w;
 
-	while (!stopping && pool_count() > min &&
+	while (!stopping && in[IDLE] + in[BUSY] > min &&
 	    (w = TAILQ_LAST(&queue[IDLE], workers)) != NULL &&
 	    now - w->since >= waittime) {
 		logit(LOG_DEBUG, "worker %ld released after %lld s of "
@@ -1398,8 +1415,9 @@ worker_start(enum state st)
 		if (st == TRIAL)
 			watch_hot(&w->ctl);
 	}
+	/* Behind those who are ready: it has yet to be executed. */
 	w->state = st;
-	TAILQ_INSERT_HEAD(&queue[st], w, entry);
+	TAILQ_INSERT_TAIL(&queue[st], w, entry);
 	in[st]++;
 	nworkers++;
 	logit(LOG_DEBUG, "worker %ld started", (long)w->pid);
@@ -1499,12 +1517,13 @@ worker_executed(struct worker *w)
 		return;
 	}
 	w->failed = 1;
-	if (w->state == TRIAL)
+	if (w->state == TRIAL) {
 		trial_fail("%s", worker_excuse(&rep));
-	else if (w->state < LOST)
+		return;
+	}
+	if (w->state < LOST)
 		logit(LOG_ERR, "%s", worker_excuse(&rep));
-	if (w->conn != -1)
-		worker_lost(w, 1);
+	worker_lost(w, 1);
 }
 
 /* Says what could not be executed, where and why [B3]. */
@@ -1554,7 +1573,7 @@ worker_assign(struct worker *w, int conn)
 	struct iovec	 iov;
 	union {
 		struct cmsghdr	 hdr;
-		unsigned char	 buf[CMSG_SPACE(sizeof(int))];
+		unsigned char	 buf[64];	/* NetBSD: no constant size */
 	} control;
 	uint64_t	 cookie = handed + 1;
 	ssize_t		 n;
@@ -1566,7 +1585,7 @@ worker_assign(struct worker *w, int conn)
 	msg.msg_iov = &iov;
 	msg.msg_iovlen = 1;
 	msg.msg_control = control.buf;
-	msg.msg_controllen = sizeof(control.buf);
+	msg.msg_controllen = CMSG_SPACE(sizeof(int));
 	cmsg = CMSG_FIRSTHDR(&msg);
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	cmsg->cmsg_level = SOL_SOCKET;
@@ -1609,6 +1628,7 @@ static int
 worker_read(struct worker *w)
 {
 	ssize_t	 n;
+	int	 unread;
 
 	n = read(w->ctl.fd, w->in + w->inlen, sizeof(w->in) - w->inlen);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
@@ -1616,10 +1636,13 @@ worker_read(struct worker *w)
 	if (n <= 0) {
 		/*
 		 * On Linux ECONNRESET says that our message was never read
-		 * [F4].  The BSDs do not tell, hence a taken one.
+		 * [F4].  The BSDs do not tell, hence a taken one; but who was
+		 * never executed has read nothing, and reports that.
 		 */
-		worker_lost(w, n == -1 && errno == ECONNRESET &&
-		    w->inlen == 0);
+		unread = n == -1 && errno == ECONNRESET && w->inlen == 0;
+		if (w->exec.fd != -1)
+			worker_executed(w);
+		worker_lost(w, unread);
 		return 0;
 	}
 	w->inlen += n;
@@ -1682,14 +1705,17 @@ worker_lost(struct worker *w, int unread)
 static void
 worker_fault(struct worker *w, const char *what)
 {
+	int	 young;
+
 	if (w->state == TRIAL) {
 		trial_fail("worker %ld %s", (long)w->pid, what);
 		return;
 	}
 	logit(LOG_ERR, "worker %ld %s: stopped", (long)w->pid, what);
 	deaths++;
+	young = worker_young(w);
 	worker_stop(w);
-	if (worker_young(w))
+	if (young)
 		brake();
 }
 
@@ -1715,7 +1741,9 @@ worker_stop(struct worker *w)
 static int
 worker_young(const struct worker *w)
 {
-	return w->served == 0 && !w->cut && now - w->started < HEALTHY_AGE;
+	int64_t	 end = w->state == LOST ? w->since : now;
+
+	return w->served == 0 && !w->cut && end - w->started < HEALTHY_AGE;
 }
 
 /* SIGTERM is for the worker to handle; SIGKILL is for all its processes. */
@@ -1739,9 +1767,9 @@ worker_kill(struct worker *w, int sig)
 static void
 worker_dead(struct worker *w, int ws)
 {
+	static const char doubt[] = ": does it speak what -r asks for?";
 	enum state	 was;
-	pid_t		 pid = w->pid;
-	int		 asked, clean, level, young;
+	int		 asked, clean, young;
 
 	w->reaped = 1;
 	if (w->exec.fd != -1)
@@ -1757,29 +1785,18 @@ worker_dead(struct worker *w, int ws)
 	asked = was == LEAVING || was == KILLED;
 	clean = WIFEXITED(ws) && WEXITSTATUS(ws) == 0;
 	young = worker_young(w);
-	level = clean ? LOG_INFO : LOG_ERR;
-	if (w->failed || !up || (asked && (WIFEXITED(ws) || WTERMSIG(ws) == SIGTERM ||
-	    WTERMSIG(ws) == SIGKILL)))
-		level = LOG_DEBUG;
 	worker_state(w, KILLED);
-
-	/*
-	 * What it leaves behind in its process group: may have the client's
-	 * connection, or the listener.  But who recycles itself may leave
-	 * somebody to finish a job.
-	 */
-	if (w->cut || stopping || !(asked || clean))
-		(void)kill(-pid, SIGKILL);
-	else if (asked)
-		(void)kill(-pid, SIGTERM);
-
-	if (was == TRIAL && trial)
-		trial_fail("worker %ld of %s %s, %s after its start",
-		    (long)pid, prog[0], cause(ws), lifetime(w));
-	else if (was != TRIAL)
-		logit(level, variable ? "worker %ld %s after %s, served %llu" :
-		    "worker %ld %s after %s", (long)pid, cause(ws),
+	worker_leftovers(w, asked, clean);
+	if (was != TRIAL)
+		logit(death_level(w, asked, ws), variable ?
+		    "worker %ld %s after %s, served %llu" :
+		    "worker %ld %s after %s", (long)w->pid, cause(ws),
 		    lifetime(w), (unsigned long long)w->served);
+	else if (trial)
+		trial_fail("worker %ld of %s %s, %s after its start%s",
+		    (long)w->pid, prog[0], cause(ws), lifetime(w),
+		    clean && variable ? doubt : "");
+
 	if (!asked && was != TRIAL)
 		deaths++;
 	/* A fixed pool's worker that recycles itself has served, too [F2]. */
@@ -1790,11 +1807,9 @@ worker_dead(struct worker *w, int ws)
 	 * A worker that exits 0 recycles itself and is replaced at once [F2].
 	 * If we know that it has not served, that is no recycling but a loop.
 	 */
-	if (young && was <= LOST && was != TRIAL && !(clean && !variable)) {
+	if (young && !asked && was != TRIAL && !(clean && !variable)) {
 		brake();
-		/* Who was killed from outside might have lived. */
-		if (!proven && brake_delay == BRAKE_MAX && !(WIFSIGNALED(ws) &&
-		    (WTERMSIG(ws) == SIGKILL || WTERMSIG(ws) == SIGTERM))) {
+		if (!proven && brake_delay == BRAKE_MAX && !killed(ws)) {
 			logit(LOG_CRIT, "no worker has ever lived for a "
 			    "second or served a request: giving up");
 			stop(1, FAIL_GRACE);
@@ -1805,6 +1820,29 @@ worker_dead(struct worker *w, int ws)
 	in[KILLED]--;
 	nworkers--;
 	free(w);
+}
+
+/*
+ * Ends what a dead worker has left in its process group: it may have the
+ * client's connection, or the listener.  But who recycles itself may leave
+ * somebody to finish a job.
+ */
+static void
+worker_leftovers(const struct worker *w, int asked, int clean)
+{
+	if (w->cut || stopping || !(asked || clean))
+		(void)kill(-w->pid, SIGKILL);
+	else if (asked)
+		(void)kill(-w->pid, SIGTERM);
+}
+
+/* How grave it is that a worker ended like that [F1, F2]. */
+static int
+death_level(const struct worker *w, int asked, int ws)
+{
+	if (w->failed || !up || (asked && (WIFEXITED(ws) || killed(ws))))
+		return LOG_DEBUG;
+	return WIFEXITED(ws) && WEXITSTATUS(ws) == 0 ? LOG_INFO : LOG_ERR;
 }
 
 static struct worker *
@@ -2136,6 +2174,14 @@ lifetime(const struct worker *w)
 	(void)snprintf(buf, sizeof(buf), "%lld.%03d s",
 	    (long long)(age / SECOND), (int)(age % SECOND));
 	return buf;
+}
+
+/* Whether somebody ended it: us, or somebody from outside. */
+static int
+killed(int ws)
+{
+	return WIFSIGNALED(ws) &&
+	    (WTERMSIG(ws) == SIGKILL || WTERMSIG(ws) == SIGTERM);
 }
 
 /* A wait status in words. */
