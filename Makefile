@@ -68,6 +68,7 @@ regress: kfcgi ${HELPERS}
 	@${RUN} regress/run
 
 demo: kfcgi regress/client regress/worker
+	@command -v ps >/dev/null || sh regress/deps procps
 	@${RUN} regress/demo
 
 bench: kfcgi regress/client regress/floor regress/worker

@@ -24,14 +24,19 @@ for r in "" -r; do
 	stop
 done
 
+# The manual as text, without overstrikes.
+plain() {
+	mandoc -T ascii "$MAN" | sed "s/.$(printf '\b')//g"
+}
+
 # Synopsis: of the manual, of usage(), of the comment in the design.
 usage=$("$KFCGI" 2>&1 | sed 's/.*usage: //')
-synopsis=$(mandoc -T ascii "$MAN" | col -b |
+synopsis=$(plain |
     sed -n '/^SYNOPSIS/,/^DESC/p' | sed '1d;$d' | tr -s ' \t\n' ' ')
 is "$(echo $synopsis)" "$(echo $usage)" "the synopsis is usage()'s"
 
 # Defaults and limits.
-page=$(mandoc -T ascii "$MAN" | col -b | tr -s ' \t\n' ' ')
+page=$(plain | tr -s ' \t\n' ' ')
 const() {
 	sed -n "s/^#define $1[[:space:]][[:space:]]*\"*\([^\"[:space:]]*\)\"*.*/\1/p" "$SRC"
 }
