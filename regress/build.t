@@ -141,25 +141,21 @@ for make in make bmake; do
 		has "${cc%-m32}" "$make $cc" || continue
 		[ $cc = "${cc%-m32}" ] || [ -z "$m32run" ] ||
 		    has qemu-i386-static "$make $cc" || continue
-		for std in -std=c99 -std=c11; do
-			case $cc in
-			musl-gcc)
-				tree $make $cc $std -static && runs
-				;;
-			*-m32)
-				tree $make "${cc%-m32} $m32" $std &&
-				    runs $m32run
-				;;
-			*)
-				tree $make $cc $std && runs
-				;;
-			esac || continue 2
-		done
-		# The whole of it is tested with what gcc makes.
-		case $make,$cc in
-		make,gcc)
+		command=$cc ld= sysroot=
+		case $cc in
+		musl-gcc)
+			ld=-static
 			;;
-		make,*)
+		*-m32)
+			command="${cc%-m32} $m32" sysroot=$m32run
+			;;
+		esac
+		tree $make "$command" -std=c11 $ld
+		tree $make "$command" -std=c99 $ld || continue
+		runs $sysroot
+		# The whole suite is for what gcc makes here.
+		case $make,$cc in
+		make,clang|make,musl-gcc|make,gcc-m32)
 			suite args fixed variable inherit start
 			;;
 		esac
