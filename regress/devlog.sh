@@ -1,11 +1,12 @@
 # A /dev/log of our own, for the tests that source this instead of lib.sh: in a
 # private mount namespace; and in a private network namespace, too, because
-# that has its own limit of datagrams waiting in a socket.  Where there is none
-# of that, on /dev/log if it is free.
+# that has its own limit of datagrams waiting in a socket.  $ALSO_PRIVATE are
+# further options for unshare(1).  Where there is none of that, on /dev/log if it
+# is free.
 if [ -z "${DEVLOG_ALONE:-}" ] && unshare -mn sh -c \
     'mount -t tmpfs tmpfs /mnt && mount --bind /dev/null /dev/null' \
     2>/dev/null; then
-	DEVLOG_ALONE=1 exec unshare -mn sh "$0" "$@"
+	DEVLOG_ALONE=1 exec unshare -mn ${ALSO_PRIVATE:-} sh "$0" "$@"
 fi
 . ./lib.sh
 

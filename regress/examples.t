@@ -1,15 +1,14 @@
 #!/bin/sh
 # The command lines of README and manual, run as they stand there: in a mount
-# namespace in which the directories they write to are empty, and a network
-# namespace in which their ports are free.  rc.d, httpd.conf, nginx and systemd
-# of the manual are rcd.t's, HAProxy of the README is balance.t's.
+# namespace in which the directories they write to are empty, a network
+# namespace in which their ports are free, and a process namespace in which
+# pkill(1) finds nobody else.  rc.d, httpd.conf, nginx and systemd of the manual
+# are rcd.t's, HAProxy of the README is balance.t's.
+ALSO_PRIVATE="-p --fork --kill-child --mount-proc"
 . ./devlog.sh
 . ./peers.sh
-trap 'stop_pools; syslogd_stop; end_peers; cleanup' EXIT
-trap 'stop_pools; syslogd_stop; end_peers; cleanup; exit 1' INT TERM HUP
-
 [ -n "${DEVLOG_ALONE:-}" ] || skip_all "needs unshare(1)"
-need nginx curl ip service pgrep
+need nginx php-cgi curl ip service pgrep pkill
 MAN=$REGRESS/../kfcgi.8
 
 # A system as it is when one begins: nothing there yet, kfcgi in the path.
@@ -18,33 +17,28 @@ for d in /srv /run /var/www /var/log/nginx; do
 	mkdir -p "$d" && mount -t tmpfs -o mode=755 tmpfs "$d" || exit 1
 done
 mkdir -p /var/www/bin /var/www/run "$T/path" "$T/tree"
-cp -R /etc/nginx "$T/etc-nginx" && mount --bind "$T/etc-nginx" /etc/nginx
-# What another test or a person may have left there.
+cp -a /etc "$T/etc" && mount --bind "$T/etc" /etc || exit 1
 rm -f /etc/nginx/conf.d/*
-for f in passwd group; do
-	grep -v '^www:' /etc/$f >"$T/$f"
-done
-echo 'www:x:67:67:HTTP Server:/var/www:/sbin/nologin' >>"$T/passwd"
-echo 'www:x:67:' >>"$T/group"
-mount --bind "$T/passwd" /etc/passwd
-mount --bind "$T/group" /etc/group
+sed -i -E '/^(www|hello|_hello):/d' /etc/passwd /etc/group /etc/shadow /etc/gshadow
+echo 'www:x:67:67:HTTP Server:/var/www:/sbin/nologin' >>/etc/passwd
+echo 'www:x:67:' >>/etc/group
 ln -s "$KFCGI" "$T/path/kfcgi"
 PATH=$T/path:$PATH
 KFCGI=kfcgi		# its command line from now on
 cp "$REGRESS/../README.md" "$T/tree"
 cd "$T/tree" || exit 1
 
-HTTPD=/var/www/run/httpd.sock
-HELLO=/run/hello.sock
-
+# Nothing outlives the process namespace.
 stop_pools() {
 	service nginx stop >/dev/null 2>&1
-	for s in "-s $HELLO " ' -u www -U www '; do
-		PID=$(pgrep -of "^kfcgi .*$s")
-		[ -z "$PID" ] || end_manager
+	for PID in $(pgrep -P 1 -f '^kfcgi '); do
+		end_manager
 	done
 	PID=
+	rm -f /run/*.sock /var/www/run/*.sock
 }
+trap 'stop_pools; syslogd_stop; end_peers; cleanup' EXIT
+trap 'stop_pools; syslogd_stop; end_peers; cleanup; exit 1' INT TERM HUP
 
 # found pattern: $PID is the manager with that in its command line
 found() {
@@ -64,16 +58,23 @@ block() {
 example() {
 	awk -v t=".Ss $1" '
 	    /^\.S[hs] / { on = $0 == t }
-	    /^\.Bd/ { display = 1 }
 	    /^\.Ed/ { display = 0 }
 	    on && /^\.Dl # / { print substr($0, 7) }
-	    on && display { gsub(/\\e/, "\\"); sub(/^# /, ""); print }' "$MAN"
+	    on && display { gsub(/\\e/, "\\"); sub(/^# /, ""); print }
+	    /^\.Bd/ { display = 1 }' "$MAN"
 }
 
 # runs description file: as typed, and each command succeeds
 runs() {
 	sh -e -x "$2" >"$T/out" 2>"$T/err" </dev/null
 	result $? "$1" || diag "$(cat "$2" "$T/out" "$T/err")"
+}
+
+# installed file: the packages it wants are there; the rest is left in it
+installed() {
+	packages=$(sed -n 's/^apt-get install -y //p' "$1")
+	sed -i '/^apt-get /d' "$1"
+	[ -n "$packages" ] && dpkg-query -W $packages >/dev/null
 }
 
 syslogd_start
@@ -84,29 +85,85 @@ like "$(cat "$T/hello.sh")" '>hello.c$' "README: how to take the worker out"
 runs "README: and it is taken out" "$T/hello.sh"
 ok "README: hello.c is there" test -s hello.c
 
-block '**Debian' '**OpenBSD' >"$T/debian.sh"
-packages=$(sed -n 's/^apt-get install -y //p' "$T/debian.sh")
-like "$packages" nginx "README, Debian: the packages"
-ok "README, Debian: are all known" dpkg-query -W $packages >/dev/null
-sed -i '/^apt-get /d' "$T/debian.sh"
+block '**Debian, nginx.**' 'Later:' >"$T/debian.sh"
+ok "README, Debian: the packages are all known" installed "$T/debian.sh"
 like "$(cat "$T/debian.sh")" '^kfcgi .* -s /run/hello.sock ' \
     "README, Debian: there is a start"
 runs "README, Debian: every step" "$T/debian.sh"
 like "$(tail -n 1 "$T/out")" '^Hello from worker [0-9]+$' \
     "README, Debian: and there is the page"
-found "-s $HELLO "
+found "-s /run/hello.sock "
 is "$(nworkers)" 3 "README, Debian: by one of three workers"
+like "$(ps -o user= -p "$PID")" hello "README, Debian: of a user of their own"
+
+# What comes after it, a line at a time; journalctl(1) is systemd's.
+block 'Later:' '**Debian, nginx, PHP' | grep . >"$T/later"
+is "$(sed 's/ .*//' "$T/later" | tr '\n' ' ')" "cc pkill journalctl pkill " \
+    "README: what comes after it"
+old=$(workers)
+sed -n 1,2p "$T/later" >"$T/reload.sh"
+runs "README: a new version" "$T/reload.sh"
+ok "README: is loaded" waitfor 20 new_pool 3 $old
+is "$(sed -n 's/^journalctl -t //p' "$T/later")" \
+    "$(sed -n 's/.* \([a-z]*\)\[[0-9]*\]: reloaded.*/\1/p' "$SYSLOG")" \
+    "README: the log's tag"
+sed -n '$p' "$T/later" >"$T/stop.sh"
+runs "README: the end" "$T/stop.sh"
+ok "README: and it ends" waitfor 20 dead "$PID"
+
+# What nginx says then.
+nginx_says() {
+	curl -sS -o /dev/null "http://localhost:8080/"
+	grep -q "($1: $2)" /var/log/nginx/error.log
+}
+says() {
+	line=$(sed -n "s/^| \($1: [^|]*[^ |]\) *|.*/\1/p" README.md)
+	like "$line" "^$1: " "README: what nginx says, $1"
+	ok "README: and it does" nginx_says "$1" "${line#*: }"
+}
+says 111
+rm /run/hello.sock
+says 2
+kfcgi -r -p /srv/hello -s /run/hello.sock -U hello /hello
+says 13
+stop_pools
+cp "$REGRESS/worker" /srv/hello/hello
+kfcgi -r -n 1 -N 1 -l 1 -p /srv/hello -s /run/hello.sock -u www-data -U hello \
+    /hello
+service nginx start >/dev/null
+for i in 1 2 3 4 5; do
+	curl -sS -o /dev/null "http://localhost:8080/?slow=2000" &
+	also_kill $!
+done
+line=$(sed -n 's/^| \(11: [^|]*[^ |]\) *|.*/\1/p' README.md)
+ok "README: what nginx says, $line" waitfor 10 \
+    grep -q "(${line})" /var/log/nginx/error.log
+stop_pools
+kfcgi -r -n 1 -p /srv/hello -s /run/hello.sock -u www-data -U hello /hello
+service nginx start >/dev/null
+curl -sS -o /dev/null "http://localhost:8080/?crash"
+ok "README: what nginx says when a worker dies" \
+    grep -q '^| upstream prematurely closed; ' README.md
+ok "README: and it does" \
+    grep -q 'upstream prematurely closed' /var/log/nginx/error.log
 stop_pools
 
-block '**OpenBSD' 'The manual has' >"$T/openbsd.all"
+block '**Debian, nginx, PHP' '**OpenBSD' >"$T/php.sh"
+ok "README, PHP: the packages are all known" installed "$T/php.sh"
+runs "README, PHP: every step" "$T/php.sh"
+like "$(tail -n 1 "$T/out")" '^Hello from PHP [0-9.]+$' \
+    "README, PHP: and there is the page"
+stop_pools
+
+block '**OpenBSD' 'To have it' >"$T/openbsd.all"
 # Up to where it is httpd's.
 sed '/^cat /,$d' "$T/openbsd.all" >"$T/openbsd.sh"
 like "$(cat "$T/openbsd.sh")" '^kfcgi ' "README, OpenBSD: there is a start"
 runs "README, OpenBSD: every step of ours" "$T/openbsd.sh"
-SOCK=$HTTPD
+SOCK=/var/www/run/httpd.sock
 like "$(fetch '')" '^Hello from worker' "README, OpenBSD: the worker answers"
 inside=$(sed -n 's/.*fastcgi socket "\(.*\)".*/\1/p' "$T/openbsd.all")
-is "/var/www$inside" "$HTTPD" "README, OpenBSD: on the socket httpd looks for"
+is "/var/www$inside" "$SOCK" "README, OpenBSD: on the socket httpd looks for"
 stop_pools
 
 # --- Manual
@@ -118,28 +175,35 @@ set -- 3 4
 while read -r line; do
 	echo "$line" >"$T/start.sh"
 	runs "manual, shell: $line" "$T/start.sh"
-	found " -u www -U www "
+	found "-u www -U www "
 	is "$(nworkers)" "$1" "manual, shell: $1 workers"
 	shift
-	pattern=$(sed -n "s/^pkill -USR1 -xf '\(.*\)'\$/\1/p" "$T/shell")
-	if [ "$pattern" = "$line" ]; then
-		is "$(pgrep -xf "$pattern")" "$PID" \
-		    "manual, shell: found by its command line"
-		kill -USR1 "$PID"
-		ok "manual, shell: and tells its state" \
-		    waitfor 10 grep -q "kfcgi.*status: 3 serving" "$SYSLOG"
-		asked=1
-	fi
 	stop_pools
 done <"$T/starts"
-is "${asked:-}" 1 "manual, shell: one of them was asked"
+line=$(sed -n 1p "$T/starts")
+for what in "-HUP reloaded:" "-USR1 status:" ". stopped"; do
+	case $what in
+	.*)	typed="pkill -xf '$line'" ;;
+	*)	typed="pkill ${what% *} -xf '$line'" ;;
+	esac
+	if ! found "-u www -U www "; then
+		$line
+		found "-u www -U www "
+	fi
+	ok "manual, shell: $typed" grep -Fqx -- "$typed" "$T/shell"
+	echo "$typed" >"$T/typed.sh"
+	runs "manual, shell: finds it" "$T/typed.sh"
+	ok "manual, shell: ${what#* }" waitfor 20 \
+	    grep -q "kfcgi\[$PID\]: ${what#* }" "$SYSLOG"
+done
+stop_pools
 
 for kind in static 'dynamically linked'; do
 	rm -rf /srv/*
 	example "Empty jail, $kind program" >"$T/jail.sh"
 	like "$(cat "$T/jail.sh")" '^kfcgi ' "manual, $kind: there is a start"
 	runs "manual, $kind: every step" "$T/jail.sh"
-	SOCK=$HELLO
+	SOCK=/run/hello.sock
 	like "$(fetch '')" '^Hello from worker' "manual, $kind: it answers"
 	stop_pools
 done

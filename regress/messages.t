@@ -194,6 +194,7 @@ main(int argc, char *argv[])
 }
 END
 $CC -static -o "$JAIL/bin/odd" "$T/odd.c"
+refused $P -r -n 1 /bin/worker -E 0
 refused $P -r -n 1 /bin/odd
 refused $P -r -n 1 /bin/odd write
 
