@@ -60,9 +60,9 @@ regress/floor: regress/floor.c ${COMPAT}
 	${COMPILE} ${LDFLAGS} -o regress/floor \
 	    regress/floor.c compat/compat.c ${LDLIBS}
 
+# Includes compat.c.
 regress/compat-test: regress/compat.c ${COMPAT}
-	${COMPILE} ${LDFLAGS} -o regress/compat-test \
-	    regress/compat.c compat/compat.c ${LDLIBS}
+	${COMPILE} ${LDFLAGS} -o regress/compat-test regress/compat.c ${LDLIBS}
 
 regress: kfcgi ${HELPERS}
 	@${RUN} regress/run

@@ -232,7 +232,7 @@ poll_sets(const struct pollfd *fds, nfds_t nfds, fd_set *rset, fd_set *wset,
 	for (i = 0; i < nfds; i++) {
 		if (fds[i].fd < 0 || fds[i].revents & POLLNVAL)
 			continue;
-		if (fds[i].fd >= FD_SETSIZE) {
+		if (fds[i].fd >= (int)FD_SETSIZE) {
 			errno = EINVAL;
 			return -2;
 		}

@@ -22,6 +22,9 @@
  * Whatever closes descriptors, lowers limits or gives up root does so in a
  * child.  Waits have no timeout of their own: if one is never woken, alarm(2)
  * ends the program.
+ *
+ * compat.c is part of this file, not linked with it, so that the calls it makes
+ * can be made to fail, and to do what they do on other systems.
  */
 
 #include "../compat/compat.h"
@@ -29,9 +32,13 @@
 #include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <netinet/in.h>
+
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -49,9 +56,179 @@ main(void)
 
 #else
 
-#define PLAN		122
+/*
+ * What compat.c calls does what it is told here.  Told nothing, it is the real
+ * thing.
+ */
+static struct {
+	/* accept: whether what it returns shall be O_NONBLOCK; the last. */
+	int		 nonblock;
+	int		 accepted;
+
+	/* fcntl: which call from now on shall fail. */
+	int		 fcntl_fails;
+
+	/*
+	 * close: how many calls shall fail; or to close nothing, and that it
+	 * is called for one after the other, the first of which is next.
+	 */
+	int		 close_fails;
+	int		 close_counts;
+	int		 next;		/* then; -1 if another was */
+
+	/* readdir: how many to list; to skip one after each that was closed. */
+	int		 list;
+	int		 listed;
+	int		 skip;
+	int		 closed;
+
+	/* getrlimit: to fail; to return limit. */
+	int		 limit_fails;
+	int		 limits;
+	struct rlimit	 limit;
+
+	/* pselect: how many calls shall fail; how many were; of the last. */
+	int		 wait_fails;
+	int		 waits;
+	int		 woken;
+	const sigset_t	*mask;
+} fake;
+
+static int	 fake_accept(int, struct sockaddr *, socklen_t *);
+static int	 fake_close(int);
+static int	 fake_fcntl(int, int, ...);
+static int	 fake_getrlimit(int, struct rlimit *);
+static int	 fake_pselect(int, fd_set *, fd_set *, fd_set *,
+		    const struct timespec *, const sigset_t *);
+static struct dirent *fake_readdir(DIR *);
+static void	 fake_rewinddir(DIR *);
+
+static int
+fake_accept(int s, struct sockaddr *sa, socklen_t *salen)
+{
+	fake.accepted = accept(s, sa, salen);
+	if (fake.accepted != -1 && fake.nonblock)
+		fcntl(fake.accepted, F_SETFL, O_NONBLOCK);
+	return fake.accepted;
+}
+
+/* One that succeeds may well change errno. */
+static int
+fake_close(int fd)
+{
+	if (fake.close_counts) {
+		fake.next = fd == fake.next ? fd + 1 : -1;
+		errno = EBADF;
+		return -1;
+	}
+	if (fake.close_fails > 0) {
+		fake.close_fails--;
+		errno = EINTR;
+		return -1;
+	}
+	if (close(fd) == -1)
+		return -1;
+	fake.closed = 1;
+	errno = ENOTTY;
+	return 0;
+}
+
+static int
+fake_fcntl(int fd, int cmd, ...)
+{
+	va_list	 ap;
+	int	 arg;
+
+	if (fake.fcntl_fails > 0 && --fake.fcntl_fails == 0) {
+		errno = ENOLCK;
+		return -1;
+	}
+	if (cmd != F_SETFD && cmd != F_SETFL)
+		return fcntl(fd, cmd);
+	va_start(ap, cmd);
+	arg = va_arg(ap, int);
+	va_end(ap);
+	return fcntl(fd, cmd, arg);
+}
+
+static int
+fake_getrlimit(int resource, struct rlimit *rl)
+{
+	if (resource != RLIMIT_NOFILE || fake.limit_fails) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (!fake.limits)
+		return getrlimit(RLIMIT_NOFILE, rl);
+	*rl = fake.limit;
+	return 0;
+}
+
+static int
+fake_pselect(int n, fd_set *rset, fd_set *wset, fd_set *eset,
+    const struct timespec *timeout, const sigset_t *mask)
+{
+	fake.waits++;
+	fake.mask = mask;
+	if (fake.wait_fails > 0) {
+		fake.wait_fails--;
+		errno = EBADF;
+		return -1;
+	}
+	return fake.woken = pselect(n, rset, wset, eset, timeout, mask);
+}
+
+static struct dirent *
+fake_readdir(DIR *dir)
+{
+	static struct dirent	 de;
+
+	if (fake.list == 0)
+		return readdir(dir);
+	if (fake.skip && fake.closed)
+		fake.listed++;
+	fake.closed = 0;
+	if (fake.listed >= fake.list)
+		return NULL;
+	snprintf(de.d_name, sizeof(de.d_name), "%d", fake.listed++);
+	return &de;
+}
+
+static void
+fake_rewinddir(DIR *dir)
+{
+	rewinddir(dir);
+	fake.listed = 0;
+}
+
+/* Some are macros already, which was good for the above. */
+#undef accept
+#define accept		fake_accept
+#undef close
+#define close		fake_close
+#undef fcntl
+#define fcntl		fake_fcntl
+#undef getrlimit
+#define getrlimit	fake_getrlimit
+#undef pselect
+#define pselect		fake_pselect
+#undef readdir
+#define readdir		fake_readdir
+#undef rewinddir
+#define rewinddir	fake_rewinddir
+#include "../compat/compat.c"
+#undef accept
+#undef close
+#undef fcntl
+#undef getrlimit
+#undef pselect
+#undef readdir
+#undef rewinddir
+
+#define PLAN		166
 #define TIMEOUT		120
 #define NOBODY		65534
+#define ROUNDS		10	/* of a signal at any time */
 #define FAR		70000	/* not tried without a list */
 #define nitems(a)	(sizeof(a) / sizeof((a)[0]))
 
@@ -63,6 +240,8 @@ TAILQ_HEAD(list, item);
 
 static int	 child_ok(int (*)(void));
 static void	 close_from(int);
+static int	 closefrom_again(void);
+static int	 closefrom_beyond(void);
 static int	 closefrom_emfile(void);
 static int	 closefrom_far(void);
 static int	 closefrom_hard(void);
@@ -70,39 +249,59 @@ static int	 closefrom_limit(void);
 static int	 closefrom_list(void);
 static int	 closefrom_many(void);
 static int	 closefrom_none(void);
+static int	 closefrom_skip(void);
 static int	 closefrom_some(void);
+static int	 comes_once(void);
+static int	 connects(const struct sockaddr_un *);
+static int	 counts_to(rlim_t, int);
 static __dead void die(const char *);
 static int	 drop_root(void);
 static int	 gaps(int, const int *, size_t);
 static int	 is_open(int);
 static int	 listener(struct sockaddr_un *);
 static int	 list_is(struct list *, const char *);
+static void	 list_up_to(int);
 static int	 may_drop(void);
 static int	 may_go_far(void);
 static void	 ok(int, const char *, ...)
 		    __attribute__((__format__(printf, 2, 3)));
-static void	 on_usr1(int);
+static void	 on_signal(int);
 static int	 open_at(int);
 static int	 poll1(int, int, const struct timespec *);
+static int	 poll_highest(void);
 static void	 skip(int, const char *);
 static int	 set_limit(rlim_t, int);
+static int	 sweep(int, int);
+static int	 sweep_bad(void);
+static int	 sweep_none(void);
+static int	 sweep_quiet(void);
+static int	 sweep_ready(void);
+static int	 tcp_pair(int *);
 static void	 test_accept4(void);
+static void	 test_accept4_odd(void);
 static void	 test_closefrom(void);
+static void	 test_closefrom_count(void);
 static void	 test_names(void);
 static void	 test_ppoll(void);
 static void	 test_ppoll_bad(void);
 static void	 test_ppoll_hup(void);
+static void	 test_ppoll_pending(void);
 static void	 test_ppoll_signal(void);
+static void	 test_ppoll_sweep(void);
+static void	 test_ppoll_urgent(void);
 static void	 test_setres(void);
 static void	 test_strlcpy(void);
 static void	 test_strtonum(void);
 static void	 test_tailq(void);
 static void	 test_tailq_safe(void);
+static void	 unlisten(int, struct sockaddr_un *);
 
+static const struct timespec	 patience = { 10, 0 };
 static const struct timespec	 zero = { 0, 0 };
 static const char		*fd_dir;	/* NULL: compat's own choice */
 static int			 failed, tests;
-static volatile sig_atomic_t	 got_usr1;
+static sigset_t			 none;	/* what ppoll unblocks: all */
+static volatile sig_atomic_t	 got_alrm, got_usr1, got_usr2;
 
 int
 main(void)
@@ -110,16 +309,22 @@ main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	alarm(TIMEOUT);
 	printf("1..%d\n", PLAN);
+	sigemptyset(&none);
 
 	test_names();
 	test_strtonum();
 	test_strlcpy();
 	test_closefrom();
+	test_closefrom_count();
 	test_ppoll();
 	test_ppoll_bad();
 	test_ppoll_hup();
+	test_ppoll_urgent();
 	test_ppoll_signal();
+	test_ppoll_pending();
+	test_ppoll_sweep();
 	test_accept4();
+	test_accept4_odd();
 	test_setres();
 	test_tailq();
 	test_tailq_safe();
@@ -222,6 +427,7 @@ test_strtonum(void)
 		{ "+-5",	-10,	10,	0,	"invalid" },
 		{ "007",	1,	10,	7,	NULL },
 		{ " \t\n 5",	1,	10,	5,	NULL },
+		{ " \v\f\r5",	1,	10,	5,	NULL },
 		{ "5 ",		1,	10,	0,	"invalid" },
 		{ "",		0,	10,	0,	"invalid" },
 		{ " ",		0,	10,	0,	"invalid" },
@@ -241,6 +447,18 @@ test_strtonum(void)
 		    "too large" },
 		{ "-9223372036854775809", LLONG_MIN, LLONG_MAX, 0,
 		    "too small" },
+		{ "-9223372036854775808", LLONG_MIN, LLONG_MIN, LLONG_MIN,
+		    NULL },
+		{ "-9223372036854775807", LLONG_MIN, LLONG_MIN, 0,
+		    "too large" },
+		{ "-9223372036854775809", LLONG_MIN, LLONG_MIN, 0,
+		    "too small" },
+		{ "9223372036854775807", LLONG_MAX, LLONG_MAX, LLONG_MAX,
+		    NULL },
+		{ "9223372036854775806", LLONG_MAX, LLONG_MAX, 0,
+		    "too small" },
+		{ "9223372036854775808", LLONG_MAX, LLONG_MAX, 0,
+		    "too large" },
 		{ "99999999999999999999", 1,	10,	0,	"too large" },
 		{ "-99999999999999999999", 1,	10,	0,	"too small" },
 	};
@@ -294,8 +512,16 @@ test_strlcpy(void)
 	memset(buf, 'x', sizeof(buf));
 	ok(compat_strlcpy(buf, "abc", 0) == 3 && buf[0] == 'x',
 	    "strlcpy into none");
-	ok(compat_strlcpy(buf, "", sizeof(buf)) == 0 && buf[0] == '\0',
-	    "strlcpy of nothing");
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "", sizeof(buf)) == 0 &&
+	    memcmp(buf, "\0xxxxxxx", 8) == 0, "strlcpy of nothing");
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "", 1) == 0 &&
+	    memcmp(buf, "\0xxxxxxx", 8) == 0,
+	    "strlcpy of nothing into one byte");
+	memset(buf, 'x', sizeof(buf));
+	ok(compat_strlcpy(buf, "", 0) == 0 &&
+	    memcmp(buf, "xxxxxxxx", 8) == 0, "strlcpy of nothing into none");
 }
 
 static int
@@ -382,7 +608,7 @@ closefrom_many(void)
 	for (top = 3; top < 5000 && open_at(top); top++)
 		continue;
 	close_from(3);
-	for (fd = 0; fd < top; fd++)
+	for (fd = 0; fd < top + 10; fd++)	/* nor is the list left */
 		if (is_open(fd) != (fd < 3))
 			return 0;
 	return top > 100;
@@ -428,32 +654,71 @@ closefrom_far(void)
 	return !is_open(FAR) && is_open(2);
 }
 
-/* A list that looks true is believed: what it does not name stays open. */
+/* Too far for the least that is tried without a list, below the hard limit. */
+static int
+closefrom_beyond(void)
+{
+	if (!may_go_far() || !set_limit(64, 0) || !is_open(FAR))
+		return 0;
+	close_from(3);
+	return !is_open(FAR) && is_open(2);
+}
+
+/*
+ * A list of our own, of n descriptors, to read which takes one of them.  Those
+ * from 3 on are closed.
+ */
+static void
+list_up_to(int n)
+{
+	fd_dir = "/";
+	fake.list = n;
+	while (n-- > 3)
+		close(n);
+}
+
+/*
+ * A list that looks true is believed: what it does not name stays open.  Nor
+ * does it matter that this one goes on naming what was closed.
+ */
 static int
 closefrom_list(void)
 {
-	char	 dir[] = "/tmp/compat.XXXXXXXXXX", path[64];
-	int	 fd, good;
-
-	if (mkdtemp(dir) == NULL)
-		return 0;
-	for (fd = 0; fd < 20; fd++) {
-		snprintf(path, sizeof(path), "%s/%d", dir, fd);
-		if (mkdir(path, 0700) == -1)
-			return 0;
-	}
-	fd_dir = dir;
-	for (fd = 3; fd < 20; fd++)
-		close(fd);
+	list_up_to(20);
 	if (!open_at(18) || !open_at(19) || !open_at(20))
 		return 0;
 	close_from(19);
-	good = is_open(18) && !is_open(19) && is_open(20);
-	for (fd = 0; fd < 20; fd++) {
-		snprintf(path, sizeof(path), "%s/%d", dir, fd);
-		rmdir(path);
-	}
-	return rmdir(dir) == 0 && good;
+	return is_open(18) && !is_open(19) && is_open(20);
+}
+
+/* A close that failed may not have closed it; another never was open. */
+static int
+closefrom_again(void)
+{
+	list_up_to(20);
+	if (!open_at(17) || !open_at(18))
+		return 0;
+	fake.close_fails = 1;
+	close_from(18);
+	return is_open(17) && !is_open(18) && fake.close_fails == 0;
+}
+
+/* A list that moves up when something is closed, and so is read with gaps. */
+static int
+closefrom_skip(void)
+{
+	int	 fd;
+
+	list_up_to(40);
+	for (fd = 4; fd <= 40; fd++)
+		if (!open_at(fd))
+			return 0;
+	fake.skip = 1;
+	close_from(4);
+	for (fd = 3; fd <= 40; fd++)
+		if (is_open(fd) != (fd == 40))
+			return 0;
+	return 1;
 }
 
 /* Not one descriptor left to read a directory with. */
@@ -489,10 +754,49 @@ test_closefrom(void)
 	}
 	fd_dir = NULL;
 	ok(child_ok(closefrom_list), "closefrom with a list of our own");
-	if (child_ok(may_go_far))
-		ok(child_ok(closefrom_far), "closefrom: far above the limit");
-	else
-		skip(1, "no descriptors as high as that");
+	ok(child_ok(closefrom_again),
+	    "closefrom with a list: what could not be closed is tried again");
+	ok(child_ok(closefrom_skip),
+	    "closefrom with a list: gaps when it is read");
+	if (!child_ok(may_go_far)) {
+		skip(2, "no descriptors as high as that");
+		return;
+	}
+	ok(child_ok(closefrom_far), "closefrom: far above the limit");
+	fd_dir = "/nonexistent";
+	ok(child_ok(closefrom_beyond),
+	    "closefrom without a list: far above the soft limit");
+	fd_dir = NULL;
+}
+
+/* With this hard limit all from 10 to end are tried, one after the other. */
+static int
+counts_to(rlim_t hard, int end)
+{
+	fake.close_counts = fake.limits = 1;
+	fake.limit.rlim_cur = 64;
+	fake.limit.rlim_max = hard;
+	fake.next = 10;
+	compat_closefrom_dir(10, NULL);
+	fake.close_counts = fake.limits = 0;
+	return fake.next == end;
+}
+
+/* What is tried: a multiple of what is usual, and what does not take long. */
+static void
+test_closefrom_count(void)
+{
+	ok(counts_to(64, 65536) && counts_to(65535, 65536) &&
+	    counts_to(65536, 65536), "closefrom without a list: a low limit");
+	ok(counts_to(65537, 65537) && counts_to(100000, 100000) &&
+	    counts_to(1048575, 1048575) && counts_to(1048576, 1048576),
+	    "closefrom without a list: the hard limit");
+	ok(counts_to(1048577, 1048576) && counts_to(1073741816, 1048576) &&
+	    counts_to(RLIM_INFINITY, 1048576),
+	    "closefrom without a list: bounded");
+	fake.limit_fails = 1;
+	ok(counts_to(0, 65536), "closefrom without a list or a limit");
+	fake.limit_fails = 0;
 }
 
 /* Poll one descriptor: what is reported, -1 on error, -2 if that is odd. */
@@ -517,6 +821,7 @@ test_ppoll(void)
 {
 	struct timespec	 ts = { 0, 20000000 };
 	struct pollfd	 pfd[4];
+	char		 c;
 	int		 n, sv[2], sw[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1 ||
@@ -558,22 +863,56 @@ test_ppoll(void)
 	    pfd[2].revents == POLLIN && pfd[3].revents == POLLOUT,
 	    "ppoll: some of several, one of them twice");
 
+	/* Whichever comes first, it is the highest that counts. */
+	if ((n = fcntl(sv[0], F_DUPFD, 100)) == -1)
+		die("F_DUPFD");
+	close(sv[0]);
+	sv[0] = n;
+	pfd[0].fd = pfd[2].fd = sw[0];
+	pfd[1].fd = sv[0];
+	pfd[1].events = POLLIN;
+	n = compat_ppoll(pfd, 2, &patience, NULL);
+	ok(n == 1 && pfd[0].revents == 0 && pfd[1].revents == POLLIN,
+	    "ppoll: low, then high and readable");
+	n = compat_ppoll(pfd + 1, 2, &patience, NULL);
+	ok(n == 1 && pfd[1].revents == POLLIN && pfd[2].revents == 0,
+	    "ppoll: high and readable, then low");
+	if (read(sv[0], &c, 1) != 1)
+		die("read");
+	ok(compat_ppoll(pfd, 2, &zero, NULL) == 0 &&
+	    compat_ppoll(pfd + 1, 2, &zero, NULL) == 0,
+	    "ppoll: low and high, neither readable");
+	ok(child_ok(poll_highest), "ppoll: as high as can be");
+
 	close(sv[0]);
 	close(sv[1]);
 	close(sw[0]);
 	close(sw[1]);
 }
 
+static int
+poll_highest(void)
+{
+	int	 sv[2];
+
+	return set_limit(FD_SETSIZE, 0) &&
+	    socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0 &&
+	    dup2(sv[0], FD_SETSIZE - 1) != -1 && write(sv[1], "x", 1) == 1 &&
+	    poll1(FD_SETSIZE - 1, POLLIN | POLLOUT, &zero) ==
+	    (POLLIN | POLLOUT);
+}
+
 static void
 test_ppoll_bad(void)
 {
-	struct pollfd	 pfd[3];
-	int		 fd, n, sv[2];
+	struct pollfd	 pfd[4];
+	int		 fd, fd2, n, sv[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1 ||
-	    (fd = dup(0)) == -1)
+	    (fd = dup(0)) == -1 || (fd2 = dup(0)) == -1)
 		die("descriptors");
 	close(fd);
+	close(fd2);
 
 	ok(poll1(fd, POLLIN, NULL) == POLLNVAL, "ppoll: bad descriptor");
 	pfd[0].fd = fd;
@@ -588,6 +927,18 @@ test_ppoll_bad(void)
 	n = compat_ppoll(pfd, 2, NULL, NULL);
 	ok(n == 1 && pfd[0].revents == POLLNVAL && pfd[1].revents == 0,
 	    "ppoll: a bad one does not wait for the others");
+	pfd[2].fd = fd2;
+	pfd[3].fd = sv[0];
+	pfd[3].events = POLLOUT;
+	fake.waits = 0;
+	n = compat_ppoll(pfd, 4, NULL, NULL);
+	ok(n == 3 && pfd[0].revents == POLLNVAL && pfd[1].revents == 0 &&
+	    pfd[2].revents == POLLNVAL && pfd[3].revents == POLLOUT,
+	    "ppoll: two bad ones");
+	ok(fake.waits == 2, "ppoll: both found at once");
+	fake.wait_fails = 1;
+	ok(poll1(sv[0], POLLIN, &zero) == -1 && errno == EBADF,
+	    "ppoll: bad, but none is to blame");
 	ok(poll1(FD_SETSIZE, POLLIN, NULL) == -1 && errno == EINVAL,
 	    "ppoll: too high a descriptor");
 
@@ -634,11 +985,76 @@ test_ppoll_hup(void)
 	close(pip[1]);
 }
 
-static void
-on_usr1(int sig)
+/* Connected on the loopback; UNIX sockets know nothing urgent. */
+static int
+tcp_pair(int *sv)
 {
-	(void)sig;
-	got_usr1++;
+	struct sockaddr_in	 sin;
+	socklen_t		 len = sizeof(sin);
+	int			 s;
+
+	memset(&sin, 0, sizeof(sin));
+	sin.sin_family = AF_INET;
+	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if ((s = socket(AF_INET, SOCK_STREAM, 0)) == -1)
+		return 0;
+	if (bind(s, (struct sockaddr *)&sin, sizeof(sin)) == -1 ||
+	    getsockname(s, (struct sockaddr *)&sin, &len) == -1) {
+		close(s);
+		return 0;
+	}
+	if (listen(s, 1) == -1 ||
+	    (sv[1] = socket(AF_INET, SOCK_STREAM, 0)) == -1 ||
+	    connect(sv[1], (struct sockaddr *)&sin, sizeof(sin)) == -1 ||
+	    (sv[0] = accept(s, NULL, NULL)) == -1)
+		die("loopback");
+	close(s);
+	return 1;
+}
+
+static void
+test_ppoll_urgent(void)
+{
+	struct pollfd	 pfd[2];
+	char		 c;
+	int		 n, sv[2];
+
+	if (!tcp_pair(sv)) {
+		skip(5, "no 127.0.0.1");
+		return;
+	}
+	pfd[0].fd = pfd[1].fd = sv[0];
+	pfd[0].events = POLLIN;
+	pfd[1].events = POLLPRI;
+	if (send(sv[1], "x", 1, 0) != 1 || poll(pfd, 1, -1) != 1)
+		die("send");
+	ok(poll1(sv[0], POLLIN | POLLPRI, &zero) == POLLIN,
+	    "ppoll: readable, nothing urgent");
+	if (send(sv[1], "!", 1, MSG_OOB) != 1 || poll(pfd + 1, 1, -1) != 1)
+		die("send");
+	ok(poll1(sv[0], POLLPRI, &zero) == POLLPRI, "ppoll: urgent");
+	ok(poll1(sv[0], POLLIN | POLLPRI, &zero) == (POLLIN | POLLPRI),
+	    "ppoll: readable and urgent");
+	n = compat_ppoll(pfd, 2, &zero, NULL);
+	ok(n == 2 && pfd[0].revents == POLLIN && pfd[1].revents == POLLPRI,
+	    "ppoll: each is told what it asked");
+	if (read(sv[0], &c, 1) != 1)
+		die("read");
+	ok(poll1(sv[0], POLLIN, &zero) == 0 && fake.woken == 0,
+	    "ppoll: what is urgent wakes only who asks");
+	close(sv[0]);
+	close(sv[1]);
+}
+
+static void
+on_signal(int sig)
+{
+	if (sig == SIGUSR1)
+		got_usr1++;
+	else if (sig == SIGUSR2)
+		got_usr2++;
+	else
+		got_alrm++;
 }
 
 static void
@@ -646,16 +1062,15 @@ test_ppoll_signal(void)
 {
 	struct timespec		 nap = { 0, 100000000 };
 	struct sigaction	 sa;
-	sigset_t		 block, none, now, old;
+	sigset_t		 block, now, old;
 	pid_t			 pid;
 	int			 n, status;
 
 	memset(&sa, 0, sizeof(sa));
-	sa.sa_handler = on_usr1;
+	sa.sa_handler = on_signal;
 	sa.sa_flags = SA_RESTART;	/* which must not matter */
 	sigemptyset(&sa.sa_mask);
 	sigaction(SIGUSR1, &sa, NULL);
-	sigemptyset(&none);
 	sigemptyset(&block);
 	sigaddset(&block, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &block, &old);
@@ -694,12 +1109,186 @@ test_ppoll_signal(void)
 	ok(got_usr1 == 3, "ppoll: nothing comes afterwards");
 }
 
+/*
+ * Where there is a result too, some systems deliver the signal with it, others
+ * leave it pending, and who asks again gets it.
+ */
+static int
+comes_once(void)
+{
+	if (got_usr1 == 0 &&
+	    (compat_ppoll(NULL, 0, &patience, &none) != -1 || errno != EINTR))
+		return 0;
+	return compat_ppoll(NULL, 0, &zero, &none) == 0 && got_usr1 == 1;
+}
+
+/* A pending signal, and descriptors. */
+static void
+test_ppoll_pending(void)
+{
+	struct sigaction	 sa;
+	struct pollfd		 pfd[2];
+	sigset_t		 block, old;
+	int			 i, n, sv[2];
+
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_signal;
+	sa.sa_flags = SA_RESTART;
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGUSR1, &sa, NULL);
+	sigaction(SIGUSR2, &sa, NULL);
+	sigemptyset(&block);
+	sigaddset(&block, SIGUSR1);
+	sigaddset(&block, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &block, &old);
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1)
+		die("socketpair");
+
+	pfd[0].fd = sv[0];
+	pfd[0].events = POLLIN;
+	got_usr1 = 0;
+	raise(SIGUSR1);
+	n = compat_ppoll(pfd, 1, &patience, &none);
+	ok(n == -1 && errno == EINTR && got_usr1 == 1,
+	    "ppoll: a pending signal, nothing to read");
+
+	got_usr1 = 0;
+	raise(SIGUSR1);
+	if (write(sv[1], "x", 1) != 1)
+		die("write");
+	n = compat_ppoll(pfd, 1, &patience, &none);
+	ok((n == -1 && errno == EINTR && got_usr1 == 1) ||
+	    (n == 1 && pfd[0].revents == POLLIN),
+	    "ppoll: a pending signal, something to read");
+	ok(comes_once(), "ppoll: it is delivered once");
+
+	close(sv[0]);
+	got_usr1 = 0;
+	raise(SIGUSR1);
+	n = compat_ppoll(pfd, 1, &patience, &none);
+	ok((n == -1 && errno == EINTR && got_usr1 == 1) ||
+	    (n == 1 && pfd[0].revents == POLLNVAL),
+	    "ppoll: a pending signal and a bad descriptor");
+	ok(comes_once(), "ppoll: it too is delivered once");
+	fake.waits = 0;
+	fake.mask = NULL;
+	n = compat_ppoll(pfd, 1, &patience, &none);
+	ok(n == 1 && fake.waits == 2 && fake.mask == &none,
+	    "ppoll: the mask holds after a bad descriptor");
+
+	/* One call may deliver both, but need not. */
+	got_usr1 = got_usr2 = 0;
+	raise(SIGUSR1);
+	raise(SIGUSR2);
+	for (i = 0; i < 2 && (got_usr1 == 0 || got_usr2 == 0); i++)
+		if (compat_ppoll(NULL, 0, &patience, &none) != -1 ||
+		    errno != EINTR)
+			break;
+	ok(i > 0 && got_usr1 == 1 && got_usr2 == 1,
+	    "ppoll: two signals, each delivered once");
+	ok(compat_ppoll(NULL, 0, &zero, &none) == 0 && got_usr1 == 1 &&
+	    got_usr2 == 1, "ppoll: and not again");
+
+	close(sv[1]);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
+/*
+ * A signal that arrives before, in and after all that ppoll does: it ends the
+ * wait, always and once, unless there is a result (see comes_once).  In a child,
+ * whose alarm(2) this takes; one that spins is ended by its use of the
+ * processor.
+ */
+static int
+sweep(int fd, int result)
+{
+	struct sigaction	 sa;
+	struct itimerval	 it;
+	struct pollfd		 pfd;
+	sigset_t		 block;
+	int			 i, n;
+
+	memset(&it, 0, sizeof(it));
+	it.it_value.tv_sec = TIMEOUT / 2;
+	if (setitimer(ITIMER_PROF, &it, NULL) == -1)
+		return 0;
+	memset(&sa, 0, sizeof(sa));
+	sa.sa_handler = on_signal;
+	sa.sa_flags = SA_RESTART;
+	sigemptyset(&sa.sa_mask);
+	sigaction(SIGALRM, &sa, NULL);
+	sigemptyset(&block);
+	sigaddset(&block, SIGALRM);
+	sigprocmask(SIG_BLOCK, &block, NULL);
+
+	it.it_value.tv_sec = 0;
+	pfd.fd = fd;
+	pfd.events = POLLIN;
+	for (i = 0; i < ROUNDS * 300; i++) {
+		got_alrm = 0;
+		it.it_value.tv_usec = i % 300 + 1;
+		if (setitimer(ITIMER_REAL, &it, NULL) == -1)
+			return 0;
+		n = compat_ppoll(&pfd, 1, &patience, &none);
+		if (n == 1 && result && got_alrm == 0)
+			n = compat_ppoll(NULL, 0, &patience, &none);
+		if ((n != -1 || errno != EINTR) && !(n == 1 && result))
+			return 0;
+		if (got_alrm != 1)
+			return 0;
+	}
+	return compat_ppoll(NULL, 0, &zero, &none) == 0 && got_alrm == 1;
+}
+
+static int
+sweep_none(void)
+{
+	return sweep(-1, 0);
+}
+
+static int
+sweep_quiet(void)
+{
+	int	 sv[2];
+
+	return socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0 && sweep(sv[0], 0);
+}
+
+static int
+sweep_ready(void)
+{
+	int	 sv[2];
+
+	return socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == 0 &&
+	    write(sv[1], "x", 1) == 1 && sweep(sv[0], 1);
+}
+
+static int
+sweep_bad(void)
+{
+	int	 fd;
+
+	return (fd = dup(0)) != -1 && close(fd) == 0 && sweep(fd, 1);
+}
+
+static void
+test_ppoll_sweep(void)
+{
+	ok(child_ok(sweep_none), "ppoll: a signal at any time");
+	ok(child_ok(sweep_quiet),
+	    "ppoll: a signal at any time, nothing to read");
+	ok(child_ok(sweep_ready),
+	    "ppoll: a signal at any time, something to read");
+	ok(child_ok(sweep_bad),
+	    "ppoll: a signal at any time, a bad descriptor");
+}
+
 /* A listener that does not block, and its address. */
 static int
 listener(struct sockaddr_un *sun)
 {
-	static char	 dir[] = "/tmp/compat.XXXXXXXXXX";
-	int		 s;
+	char	 dir[] = "/tmp/compat.XXXXXXXXXX";
+	int	 s;
 
 	if (mkdtemp(dir) == NULL)
 		die(dir);
@@ -714,12 +1303,34 @@ listener(struct sockaddr_un *sun)
 }
 
 static void
+unlisten(int s, struct sockaddr_un *sun)
+{
+	char	*slash;
+
+	close(s);
+	unlink(sun->sun_path);
+	if ((slash = strrchr(sun->sun_path, '/')) != NULL)
+		*slash = '\0';
+	rmdir(sun->sun_path);
+}
+
+static int
+connects(const struct sockaddr_un *sun)
+{
+	int	 c;
+
+	if ((c = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
+	    connect(c, (const struct sockaddr *)sun, sizeof(*sun)) == -1)
+		die("connect");
+	return c;
+}
+
+static void
 test_accept4(void)
 {
 	struct sockaddr_storage	 peer;
 	struct sockaddr_un	 sun;
 	socklen_t		 len = sizeof(peer);
-	char			*slash;
 	int			 c[3], fd, i, s;
 
 	s = listener(&sun);
@@ -729,9 +1340,7 @@ test_accept4(void)
 	ok(compat_accept4(-1, NULL, NULL, SOCK_CLOEXEC) == -1 &&
 	    errno == EBADF, "accept4: bad descriptor");
 	for (i = 0; i < 3; i++)
-		if ((c[i] = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
-		    connect(c[i], (struct sockaddr *)&sun, sizeof(sun)) == -1)
-			die("connect");
+		c[i] = connects(&sun);
 	ok(compat_accept4(s, NULL, NULL, ~SOCK_CLOEXEC) == -1 &&
 	    errno == EINVAL, "accept4: unknown flags");
 
@@ -753,11 +1362,38 @@ test_accept4(void)
 
 	for (i = 0; i < 3; i++)
 		close(c[i]);
-	close(s);
-	unlink(sun.sun_path);
-	if ((slash = strrchr(sun.sun_path, '/')) != NULL)
-		*slash = '\0';
-	rmdir(sun.sun_path);
+	unlisten(s, &sun);
+}
+
+/* What comes out of a listener that does not block does not block either. */
+static void
+test_accept4_odd(void)
+{
+	struct sockaddr_un	 sun;
+	int			 c, fd, i, s;
+
+	s = listener(&sun);
+	fake.nonblock = 1;
+	c = connects(&sun);
+	fd = compat_accept4(s, NULL, NULL, SOCK_CLOEXEC);
+	ok(fd != -1 && fcntl(fd, F_GETFD) == FD_CLOEXEC &&
+	    (fcntl(fd, F_GETFL) & O_NONBLOCK) == 0,
+	    "accept4: blocking, though it was not");
+	close(fd);
+	close(c);
+
+	/* To set FD_CLOEXEC takes one call, to clear O_NONBLOCK two. */
+	for (i = 1; i <= 3; i++) {
+		c = connects(&sun);
+		fake.fcntl_fails = i;
+		fd = compat_accept4(s, NULL, NULL, SOCK_CLOEXEC);
+		ok(fd == -1 && errno == ENOLCK && fake.fcntl_fails == 0 &&
+		    fake.accepted != -1 && !is_open(fake.accepted),
+		    "accept4: fcntl fails, call %d: nothing is left", i);
+		close(c);
+	}
+	fake.fcntl_fails = fake.nonblock = 0;
+	unlisten(s, &sun);
 }
 
 /* Not in a name space that knows only root. */
