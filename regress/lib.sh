@@ -210,8 +210,10 @@ start_daemon() {
 }
 
 # The manager that serves a socket, by its command line, as rc.d finds it.
+# pledge.t has a script for $KFCGI, which says what it executes.
 manager_pid() {
-	ps -axo pid=,stat=,args= | awk -v s="-s $1 " -v k="$KFCGI" '
+	ps -axo pid=,stat=,args= |
+	    awk -v s="-s $1 " -v k="${KFCGI_REAL:-$KFCGI}" '
 	    $3 == k && index($0, s) && $2 !~ /^Z/ { print $1 }' |
 	    sort -n | head -n 1
 }
