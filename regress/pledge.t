@@ -183,13 +183,17 @@ judged_test() {
 
 : >"$T/verdicts"
 # A manager whose strace is killed goes on; it is in the jail, if it got there.
+end_strays() {
+	for p in $(strays); do
+		kill -KILL "$p" 2>/dev/null
+	done
+}
+
 end_all() {
 	trap '' EXIT INT TERM HUP
 	end_suite
 	syslogd_stop
-	for p in $(strays); do
-		kill -KILL "$p" 2>/dev/null
-	done
+	end_strays
 	cleanup
 }
 trap end_all EXIT
@@ -232,7 +236,8 @@ judged() {
 	perl "$REGRESS/judge.pl" "$T/table" "$2" "$T/trace" >"$T/verdict" ||
 	    echo "bad: no verdict" >>"$T/verdict"
 	is "$(grep -Ec '^(bad|refused)' "$T/verdict"
-	    grep -E '^(bad|refused)' "$T/verdict" | sort -u | head -n 5)" 0 "$1: all calls are within \"$2\""
+	    grep -E '^(bad|refused)' "$T/verdict" | sort -u | head -n 5)" 0 \
+	    "$1: all calls are within \"$2\""
 	cat "$T/verdict" >>"$T/verdicts"
 }
 
@@ -331,7 +336,7 @@ met() {
 
 # ended description: the trace is complete, as it should be
 ended() {
-	ok "$name: $1" waitfor 60 dead "$TRACER"
+	ok "$name: $1" waitfor 60 dead "$TRACER" || end_strays
 	wait "$TRACER" 2>/dev/null
 	PID=
 	judged "$name, $1" "$promises"
