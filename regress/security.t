@@ -26,11 +26,15 @@ cat >"$T/enemy.c" <<'END'
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #ifndef SYS_pidfd_open
@@ -41,6 +45,7 @@ cat >"$T/enemy.c" <<'END'
 #endif
 
 static int	 ctl = -1;		/* control socket, with -r */
+static int	 conn;			/* what is asked, and answered, on */
 
 /* The result of what is expected to be -1 with an errno. */
 static void
@@ -53,6 +58,7 @@ tell(int fd, const char *what, long rv)
 #define ATTEMPT(what, call) do {					\
 	pid_t pid_ = fork();						\
 	if (pid_ == 0) {						\
+		alarm(20);						\
 		tell(fd, what, (long)(call));				\
 		_exit(0);						\
 	}								\
@@ -160,12 +166,22 @@ readv_of(pid_t pid)
 	    -1 : 0;
 }
 
+static long
+writev_of(pid_t pid)
+{
+	static char	 here[8];
+	struct iovec	 l = { here, 8 }, r = { here, 8 };
+
+	return process_vm_writev(pid, &l, 1, &r, 1, 0) == -1 &&
+	    errno != EFAULT ? -1 : 0;
+}
+
 /* What of it is in /proc, when that is in the jail. */
 static void
 proc(int fd, const char *pid)
 {
 	static const char *const names[] = { "mem", "maps", "environ", "fd",
-	    "root/", "cwd/", "syscall", "auxv", "cmdline" };
+	    "fd/1", "root/", "cwd/", "syscall", "auxv", "cmdline" };
 	char		 path[64];
 	size_t		 i;
 
@@ -177,17 +193,44 @@ proc(int fd, const char *pid)
 	ATTEMPT("write mem", open(path, O_RDWR));
 }
 
+/* Our own descriptors, and the same files opened once more. */
+static void
+self(int fd)
+{
+	struct stat	 root, up;
+	char		 path[64], to[256], what[32];
+	ssize_t		 n;
+	int		 i;
+
+	for (i = 0; i < 4096; i++) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", i);
+		if (i == fd || (n = readlink(path, to, sizeof(to) - 1)) == -1)
+			continue;
+		to[n] = '\0';
+		dprintf(fd, "fd %d: %s\n", i, to);
+		snprintf(what, sizeof(what), "read %d", i);
+		ATTEMPT(what, open(path, O_RDONLY | O_NONBLOCK));
+		snprintf(what, sizeof(what), "write %d", i);
+		ATTEMPT(what, open(path, O_WRONLY | O_NONBLOCK));
+	}
+	ATTEMPT("write exe", open("/proc/self/exe", O_WRONLY));
+	if (stat("/", &root) == -1 || stat("/proc/self/cwd/..", &up) == -1)
+		tell(fd, "cwd/..", -1);
+	else
+		dprintf(fd, "cwd/..: %s\n", root.st_dev == up.st_dev &&
+		    root.st_ino == up.st_ino ? "the same" : "another");
+	ATTEMPT("terminal", open("/dev/tty", O_RDWR));
+	ATTEMPT("userns", unshare(CLONE_NEWUSER));
+}
+
 static void
 other(int fd, pid_t pid)
 {
 	struct rlimit	 rl;
 
-	if (pid == getpid()) {
-		dprintf(fd, "self: done\n");
-		return;
-	}
 	ATTEMPT("ptrace", attach(pid));
 	ATTEMPT("read memory", readv_of(pid));
+	ATTEMPT("write memory", writev_of(pid));
 	ATTEMPT("take descriptor", steal(pid, 0));
 	ATTEMPT("signal", kill(pid, 0));
 	ATTEMPT("limits", prlimit(pid, RLIMIT_CORE, NULL, &rl));
@@ -220,30 +263,169 @@ rights(void)
 	return sendmsg(ctl, &msg, 0);
 }
 
+/* A connection and its cookie from a control socket, or -1. */
+static int
+take(int from, char *cookie)
+{
+	union {
+		struct cmsghdr	 hdr;
+		char		 buf[CMSG_SPACE(sizeof(int))];
+	} c;
+	struct iovec	 iov = { cookie, 8 };
+	struct msghdr	 msg;
+	int		 fd;
+
+	memset(&msg, 0, sizeof(msg));
+	msg.msg_iov = &iov;
+	msg.msg_iovlen = 1;
+	msg.msg_control = c.buf;
+	msg.msg_controllen = sizeof(c.buf);
+	if (recvmsg(from, &msg, 0) <= 0 || CMSG_FIRSTHDR(&msg) == NULL)
+		return -1;
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
+	return fd;
+}
+
+/* Another worker's control socket: the next request, and an answer to it. */
+static void
+hijack(int fd, pid_t pid)
+{
+	char	 cookie[8], c;
+	int	 it, s;
+
+	if (kill(pid, SIGSTOP) == -1 || (s = (int)steal(pid, 3)) == -1)
+		tell(fd, "hijack", -1);
+	else if ((it = take(s, cookie)) == -1)
+		tell(fd, "hijack", -1);
+	else {
+		while (read(it, &c, 1) == 1 && c != '\n')
+			continue;
+		dprintf(it, "served by %d\n", (int)getpid());
+		shutdown(it, SHUT_RDWR);
+		close(it);
+		tell(fd, "hijack", write(s, cookie, sizeof(cookie)));
+		close(s);
+	}
+	kill(pid, SIGCONT);
+}
+
+/* Or a cookie that it never had. */
+static long
+forge(pid_t pid)
+{
+	int	 s = (int)steal(pid, 3);
+
+	return s == -1 ? -1 : write(s, "12345678", 8);
+}
+
+/* By another process's descriptor of a directory, out of the jail. */
+static long
+leave(pid_t pid, int dir)
+{
+	int	 d = (int)steal(pid, dir);
+
+	return d == -1 ? -1 : fchdir(d) == -1 ? -1 : open("passwd", O_RDONLY);
+}
+
+/* Out of the process group and the session. */
+static void
+daemonize(int fd)
+{
+	pid_t	 pid;
+
+	if ((pid = fork()) != 0) {
+		dprintf(fd, "%d\n", (int)pid);
+		return;
+	}
+	setsid();
+	alarm(120);
+	close(fd);
+	for (;;)
+		pause();
+}
+
+/* Network and abstract sockets, which are not of the file system. */
+static void
+reach(int fd, int port, const char *name)
+{
+	struct sockaddr_in	 sin;
+	struct sockaddr_un	 sun;
+	int			 s;
+
+	memset(&sin, 0, sizeof(sin));
+	sin.sin_family = AF_INET;
+	sin.sin_port = htons(port);
+	sin.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	s = socket(AF_INET, SOCK_STREAM, 0);
+	ATTEMPT("loopback", connect(s, (struct sockaddr *)&sin, sizeof(sin)));
+	close(s);
+	memset(&sun, 0, sizeof(sun));
+	sun.sun_family = AF_UNIX;
+	snprintf(sun.sun_path + 1, sizeof(sun.sun_path) - 1, "%s", name);
+	s = socket(AF_UNIX, SOCK_STREAM, 0);
+	ATTEMPT("abstract", connect(s, (struct sockaddr *)&sun,
+	    offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name)));
+	close(s);
+}
+
+static long
+read_tty(void)
+{
+	char	 buf[64];
+	ssize_t	 n = read(2, buf, sizeof(buf) - 1);
+
+	if (n > 0 && buf[n - 1] == '\n')
+		n--;
+	if (n <= 0)
+		return -1;
+	dprintf(conn, "has read: %.*s\n", (int)n, buf);
+	return 0;
+}
+
 static void
 tty(int fd)
 {
-	ATTEMPT("type", ioctl(1, TIOCSTI, "x"));
+	struct termios	 t;
+
+	signal(SIGTTIN, SIG_IGN);
 	signal(SIGTTOU, SIG_IGN);
-	ATTEMPT("foreground", tcsetpgrp(1, getpgrp()));
-	ATTEMPT("become its owner", ioctl(1, TIOCSCTTY, 0));
-	ATTEMPT("read", fcntl(1, F_GETFL) & O_ACCMODE & O_RDWR ||
-	    fcntl(2, F_GETFL) & O_ACCMODE & O_RDWR ? 0 : (errno = EBADF, -1));
-	ATTEMPT("non-blocking", fcntl(1, F_SETFL, O_WRONLY | O_NONBLOCK));
+	ATTEMPT("open", open("/dev/tty", O_RDWR));
+	ATTEMPT("read in the background", read_tty());
+	ATTEMPT("foreground", tcsetpgrp(2, getpgrp()));
+	ATTEMPT("read", read_tty());
+	ATTEMPT("type", ioctl(2, TIOCSTI, "i") == -1 ? -1 :
+	    ioctl(2, TIOCSTI, "d") == -1 ? -1 : ioctl(2, TIOCSTI, "\n"));
+	ATTEMPT("become its owner", ioctl(2, TIOCSCTTY, 0));
+	ATTEMPT("settings", tcgetattr(2, &t) == -1 ? -1 :
+	    tcsetattr(2, TCSANOW, &t));
+	ATTEMPT("non-blocking", fcntl(2, F_SETFL,
+	    fcntl(2, F_GETFL) | O_NONBLOCK));
+}
+
+static int
+signal_of(const char *name)
+{
+	return strcmp(name, "STOP") == 0 ? SIGSTOP :
+	    strcmp(name, "HUP") == 0 ? SIGHUP :
+	    strcmp(name, "TERM") == 0 ? SIGTERM :
+	    strcmp(name, "KILL") == 0 ? SIGKILL : 0;
 }
 
 static void
 serve(int fd)
 {
-	char	 line[256], arg[64] = "", verb[64] = "";
+	char	 line[256], arg[64] = "", verb[64] = "", more[64] = "";
 	size_t	 n = 0;
 
+	conn = fd;
 	while (n < sizeof(line) - 1 && read(fd, line + n, 1) == 1 &&
 	    line[n] != '\n')
 		n++;
 	line[n] = '\0';
-	sscanf(line, "%60s %60s", verb, arg);
-	if (strcmp(verb, "pid") == 0)
+	sscanf(line, "%60s %60s %60s", verb, arg, more);
+	if (atoi(arg) == getpid())
+		dprintf(fd, "self: done\n");
+	else if (strcmp(verb, "pid") == 0)
 		dprintf(fd, "%d\n", (int)getpid());
 	else if (strcmp(verb, "jail") == 0)
 		jail(fd);
@@ -251,8 +433,27 @@ serve(int fd)
 		other(fd, atoi(arg));
 	else if (strcmp(verb, "proc") == 0)
 		proc(fd, arg);
+	else if (strcmp(verb, "self") == 0)
+		self(fd);
+	else if (strcmp(verb, "tty") == 0)
+		tty(fd);
 	else if (strcmp(verb, "kill") == 0)
-		tell(fd, "kill", kill(atoi(arg), SIGKILL));
+		tell(fd, "kill", kill(atoi(arg), signal_of(more)));
+	else if (strcmp(verb, "hijack") == 0)
+		hijack(fd, atoi(arg));
+	else if (strcmp(verb, "forge") == 0)
+		ATTEMPT("forge", forge(atoi(arg)));
+	else if (strcmp(verb, "leave") == 0)
+		ATTEMPT("leave", leave(atoi(arg), atoi(more)));
+	else if (strcmp(verb, "daemon") == 0)
+		daemonize(fd);
+	else if (strcmp(verb, "reach") == 0)
+		reach(fd, atoi(arg), more);
+	else if (strcmp(verb, "truncate") == 0)
+		tell(fd, "truncate", ftruncate(2, 0));
+	else if (strcmp(verb, "nonblock") == 0)
+		tell(fd, "nonblock", fcntl(1, F_SETFL,
+		    fcntl(1, F_GETFL) | O_NONBLOCK));
 	else if (strcmp(verb, "rights") == 0)
 		tell(fd, "rights", rights());
 	else if (strcmp(verb, "shutdown") == 0)
@@ -272,21 +473,12 @@ serve(int fd)
 }
 
 int
-main(int argc, char *argv[])
+main(void)
 {
-	union {
-		struct cmsghdr	 hdr;
-		char		 buf[CMSG_SPACE(sizeof(int))];
-	} c;
-	struct iovec	 iov;
-	struct msghdr	 msg;
-	char		 cookie[8];
-	int		 fd;
+	char	 cookie[8];
+	int	 fd;
 
-	(void)argv;
 	alarm(120);
-	if (argc > 1)
-		tty(2);
 	if (getenv("FCGI_LISTENSOCK_DESCRIPTORS") != NULL)
 		ctl = atoi(getenv("FCGI_LISTENSOCK_DESCRIPTORS"));
 	for (;;) {
@@ -296,16 +488,8 @@ main(int argc, char *argv[])
 			serve(fd);
 			continue;
 		}
-		memset(&msg, 0, sizeof(msg));
-		iov.iov_base = cookie;
-		iov.iov_len = sizeof(cookie);
-		msg.msg_iov = &iov;
-		msg.msg_iovlen = 1;
-		msg.msg_control = c.buf;
-		msg.msg_controllen = sizeof(c.buf);
-		if (recvmsg(ctl, &msg, 0) <= 0)
+		if ((fd = take(ctl, cookie)) == -1)
 			return 0;
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(fd));
 		serve(fd);
 		if (write(ctl, cookie, sizeof(cookie)) == -1)
 			return 1;
@@ -314,6 +498,87 @@ main(int argc, char *argv[])
 END
 $CC -static -o "$JAIL/bin/enemy" "$T/enemy.c" || exit 1
 chmod 755 "$JAIL/bin/enemy"
+
+# A caller at a terminal: pty command...  Runs it as a shell would, then says
+# what has become of the terminal, and reads from it what was typed.
+cat >"$T/pty.c" <<'END'
+#define _GNU_SOURCE
+#include <sys/wait.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int
+caller(char *argv[])
+{
+	struct pollfd	 pfd = { 0, POLLIN, 0 };
+	char		 buf[64];
+	ssize_t		 n;
+	pid_t		 pid;
+	int		 ws;
+
+	if ((pid = fork()) == 0) {
+		execv(argv[0], argv);
+		_exit(127);
+	}
+	waitpid(pid, &ws, 0);
+	signal(SIGTTOU, SIG_IGN);
+	printf("status: %d\n", WIFEXITED(ws) ? WEXITSTATUS(ws) : -1);
+	printf("foreground: %s\n", tcgetpgrp(0) == getpgrp() ? "ours" :
+	    "taken");
+	printf("input: %sblocking\n", fcntl(0, F_GETFL) & O_NONBLOCK ? "non-" :
+	    "");
+	fcntl(0, F_SETFL, fcntl(0, F_GETFL) & ~O_NONBLOCK);
+	tcsetpgrp(0, getpgrp());
+	printf("typed:");
+	while (poll(&pfd, 1, 0) == 1 && (n = read(0, buf, sizeof(buf))) > 0) {
+		if (buf[n - 1] == '\n')
+			n--;
+		printf(" %.*s", (int)n, buf);
+	}
+	printf("\n");
+	return 0;
+}
+
+int
+main(int argc, char *argv[])
+{
+	char	 buf[1024];
+	ssize_t	 n;
+	int	 m, s;
+
+	alarm(120);
+	if (argc < 2 || (m = posix_openpt(O_RDWR | O_NOCTTY)) == -1 ||
+	    grantpt(m) == -1 || unlockpt(m) == -1)
+		return 1;
+	/* In the line discipline's buffer before anybody can read it. */
+	if ((s = open(ptsname(m), O_RDWR | O_NOCTTY)) == -1 ||
+	    write(m, "secret\n", 7) != 7)
+		return 1;
+	if (fork() == 0) {
+		setsid();
+		close(s);
+		if ((s = open(ptsname(m), O_RDWR)) == -1)
+			return 1;
+		dup2(s, 0);
+		dup2(s, 1);
+		dup2(s, 2);
+		close(s);
+		close(m);
+		return caller(argv + 1);
+	}
+	close(s);
+	while ((n = read(m, buf, sizeof(buf))) > 0)
+		if (write(1, buf, n) != n)
+			return 1;
+	wait(NULL);
+	return 0;
+}
+END
+$CC -o "$T/pty" "$T/pty.c" || exit 1
 
 cat >"$T/ask.pl" <<'END'
 use Socket;
@@ -331,22 +596,47 @@ ask() {
 	ANSWER=$(perl "$T/ask.pl" "$SOCK" "$@" 2>&1)
 }
 
-# answer what: the result of that attempt
+# answer what: the result of that attempt; for use in $()
 answer() {
-	printf '%s\n' "$ANSWER" | sed -n "s,^$1: ,,p"
+	IFS='
+'
+	for a in $ANSWER; do
+		case $a in
+		"$1: "*)	printf '%s\n' "${a#"$1: "}";;
+		esac
+	done
 }
 
-# ask_other: one worker about another, whoever happens to answer
+# ask_other [verb]: one worker about another, $w, whoever happens to answer
 ask_other() {
 	for i in 1 2 3 4 5 6 7 8 9 10; do
 		for w in $(workers); do
 			# Once more, for they may take turns.
 			for again in 1 2; do
-				ask other "$w"
+				ask "${1:-other}" "$w"
 				[ -n "$(answer self)" ] || return 0
 			done
 		done
 	done
+}
+
+# has_state pid letter: as ps(1) has it
+has_state() {
+	case $(ps -o stat= -p "$1") in
+	"$2"*)	return 0;;
+	esac
+	return 1
+}
+
+# outsider: a process of procuser that is not in the jail, with a directory
+# as descriptor 5; its pid in $OUT
+outsider() {
+	: >"$T/outsider"
+	as_user "$WHO" sh -c 'echo $$ >&6; exec sleep 60 6>&-' \
+	    5</etc 6>"$T/outsider" </dev/null >/dev/null &
+	waitfor 10 test -s "$T/outsider"
+	OUT=$(cat "$T/outsider")
+	also_kill "$OUT"
 }
 
 mkdir "$JAIL/run"
@@ -355,10 +645,54 @@ denied='Operation not permitted'
 access='Permission denied'
 
 # Where Yama is in force, only a parent may trace: then this is closed, too.
-traced=done
+traced=done opened=done
 case $(cat /proc/sys/kernel/yama/ptrace_scope 2>/dev/null) in
-[123])	traced=$denied;;
+[123])	traced=$denied opened=$access;;
 esac
+
+# What the system lets that user do outside.
+typed=done
+[ "$(cat /proc/sys/dev/tty/legacy_tiocsti 2>/dev/null)" != 0 ] ||
+	typed='Input/output error'
+userns=done
+as_user "$WHO" unshare -U true 2>/dev/null || userns="$denied|$access|No space"
+none='No such device or address'
+notty='Inappropriate ioctl for device'
+
+# Where a mount namespace can be had: kfcgi with /proc in the jail.
+mkdir "$JAIL/proc"
+cat >"$T/with-proc" <<END
+#!/bin/sh
+exec unshare -m sh -c 'mount -t proc proc "$JAIL/proc" && exec "\$@"' - \
+    "$KFCGI" "\$@"
+END
+chmod 755 "$T/with-proc"
+
+# started_all log...: by now
+started_all() {
+	for _l in "$@"; do
+		grep -q '^kfcgi: started:' "$_l" || return 1
+	done
+}
+
+# Services outside the jail.
+ABSTRACT=kfcgi-test-$$
+cat >"$T/listen.pl" <<'END'
+use Socket;
+alarm 300;
+socket(my $t, AF_INET, SOCK_STREAM, 0) or die "socket: $!\n";
+bind($t, pack_sockaddr_in(0, INADDR_LOOPBACK)) or die "bind: $!\n";
+listen($t, 9) or die "listen: $!\n";
+socket(my $u, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!\n";
+bind($u, pack_sockaddr_un("\0$ARGV[0]")) or die "bind: $!\n";
+listen($u, 9) or die "listen: $!\n";
+$| = 1;
+print +(sockaddr_in(getsockname($t)))[0], "\n";
+sleep 300;
+END
+perl "$T/listen.pl" "$ABSTRACT" </dev/null >"$T/port" & also_kill $!
+waitfor 10 test -s "$T/port"
+PORT=$(cat "$T/port")
 
 for r in "" -r; do
 	name=${r:-fixed}
@@ -427,54 +761,202 @@ for r in "" -r; do
 	ask other "$PID"
 	is "$(answer ptrace)" "$denied" "$name: ptrace(2) at the manager"
 	is "$(answer 'read memory')" "$denied" "$name: its memory"
+	is "$(answer 'write memory')" "$denied" "$name: neither is written"
 	is "$(answer 'take descriptor')" "$denied" "$name: its descriptors"
 	# Possible, since it is the same user.
 	is "$(answer signal)" done "$name: signals at the manager: same user"
 	is "$(answer 'set limits')" done "$name: its limits: same user"
 	is "$(answer priority)" done "$name: its priority: same user"
+	ask kill "$PID" STOP
+	ok "$name: so it can be stopped" waitfor 10 has_state "$PID" T
+	kill -CONT "$PID"
+	ask kill "$PID" HUP
+	ok "$name: told to reload" waitfor 10 logged '^kfcgi: reloaded: '
 
 	# Another worker has been executed as that user.
 	ask_other
 	is "$(answer ptrace)" "$traced" "$name: ptrace(2) at a worker: same user"
 	is "$(answer 'read memory')" "$traced" "$name: its memory: same user"
+	is "$(answer 'write memory')" "$traced" "$name: to write, too"
 	is "$(answer 'take descriptor')" "$traced" \
 	    "$name: its descriptors, so its connections: same user"
 	is "$(answer signal)" done "$name: signals at a worker: same user"
 	ask other 1
 	is "$(answer signal)" "$denied" "$name: not at other users' processes"
 	is "$(answer ptrace)" "$denied" "$name: which it cannot trace"
-	stop
+
+	# Possible: out of the jail, by a process of the same user outside.
+	outsider
+	ask leave "$OUT" 5
+	is "$(answer leave)" "$traced" \
+	    "$name: a process of that user outside is a way out of the jail"
+	kill "$OUT"
+	ask kill "$PID" TERM
+	wait "$PID" 2>/dev/null
+	is "$?" 0 "$name: it can stop the service: same user"
+	PID=
 
 	# Nobody can look into a program that it may execute, but not read.
 	chmod 711 "$JAIL/bin/enemy"
-	start $r -u root -n 2 /bin/enemy
+	start $r -u root -n 2 -p / "$JAIL/bin/enemy"
 	ask_other
-	is "$(answer signal)" done "$name: a worker that nobody may read"
+	is "$(answer signal)" done "$name: a worker whose prog has mode 0711"
 	is "$(answer ptrace)" "$denied" "$name: cannot be traced"
 	is "$(answer 'read memory')" "$denied" "$name: its memory"
+	is "$(answer 'write memory')" "$denied" "$name: neither is written"
 	is "$(answer 'take descriptor')" "$denied" \
 	    "$name: its descriptors"
+	ask_other proc
+	for f in mem maps environ fd fd/1 root/ cwd/ syscall auxv 'write mem'
+	do
+		is "$(answer "$f")" "$access" "$name: its /proc/<pid>/$f"
+	done
 	stop
 	chmod 755 "$JAIL/bin/enemy"
 
-	# With /proc in the jail: all of the file system is.
-	start $r -u root -n 2 -p / "$JAIL/bin/enemy"
+	# With /proc in the jail: all of the file system is.  And in the
+	# background, so without a terminal.
+	start_daemon $r -u root -n 2 -p / "$JAIL/bin/enemy"
 	ask proc "$PID"
-	for f in mem maps environ fd root/ cwd/ syscall auxv 'write mem'; do
+	for f in mem maps environ fd fd/1 root/ cwd/ syscall auxv 'write mem'
+	do
 		is "$(answer "$f")" "$access" "$name: /proc/<manager>/$f"
 	done
 	is "$(answer cmdline)" done "$name: anybody can see its command line"
 	ask other "$PID"
 	is "$(answer ptrace)" "$denied" "$name: ptrace(2), jail /"
+	ask self
+	like "$(answer 'fd 0')" "^(socket:.*|/dev/null)\$" "$name: /proc: fd 0"
+	like "$(answer 'fd 1')" '^pipe:' "$name: fd 1"
+	is "$(answer 'fd 2')" "$(answer 'fd 1')" "$name: fd 2"
+	is "$(printf '%s\n' "$ANSWER" | grep -c '^fd ')" "$((3 + ${r:+1} + 0))" \
+	    "$name: and no other${r:+ but fd 3}"
+	if [ -n "$r" ]; then
+		like "$(answer 'fd 3')" '^socket:' "$name: which is a socket"
+		is "$(answer 'read 3')" "$none" "$name: never opened again"
+	else
+		is "$(answer 'read 0')" "$none" \
+		    "$name: the listener cannot be opened again"
+	fi
+	# Programs want /dev/stderr.  The other half is possible only with /proc.
+	is "$(answer 'write 2')" done "$name: standard error can be opened"
+	is "$(answer 'read 2')" done \
+	    "$name: even for reading, which takes lines from the log"
+	like "$(answer 'write exe')" "$access|Text file busy" \
+	    "$name: /proc/self/exe cannot be written"
+	is "$(answer 'cwd/..')" "the same" "$name: /proc/self/cwd/.."
+	is "$(answer terminal)" "$none" "$name: no terminal to open"
+	like "$(answer userns)" "^($userns)" \
+	    "$name: user namespaces, jail /: as the system has it"
+	ask tty
+	for what in foreground read type 'become its owner' settings; do
+		is "$(answer "$what")" "$([ "$what" = read ] &&
+		    echo 'Bad file descriptor' || echo "$notty")" \
+		    "$name: terminal: $what"
+	done
+	ask nonblock
+	is "$(for w in $(workers); do
+		sed -n 's/^flags:.*4...$/shared/p' "/proc/$w/fdinfo/1"
+	    done | grep -c shared)" 2 \
+	    "$name: the mode of the log's pipe: shared by the workers"
+	ask_other proc
+	for f in mem syscall 'write mem'; do
+		is "$(answer "$f")" "$opened" \
+		    "$name: /proc/<worker>/$f: same user"
+	done
+	for f in maps environ fd fd/1 root/ cwd/ auxv; do
+		is "$(answer "$f")" done "$name: /proc/<worker>/$f: same user"
+	done
 	stop
+	# With /proc in a jail.
+	outsider
+	KFCGI=$T/with-proc start $r -u root -n 1 /bin/enemy
+	ask self
+	is "$(answer 'cwd/..')" "the same" "$name: no way out by /proc/self"
+	is "$(answer terminal)" "No such file or directory" "$name: nor /dev"
+	is "$(answer userns)" "$denied" "$name: nor by a user namespace"
+	ask proc "$PID"
+	is "$(answer root/)" "$access" "$name: nor by the manager"
+	ask proc 1
+	is "$(answer root/)" "$access" "$name: nor by another user's process"
+	ask proc "$OUT"
+	is "$(answer root/)" done \
+	    "$name: but by a process of the same user that is outside"
+	stop
+	kill "$OUT"
 
 	# Possible: to end the service.
 	start $r -u root -n 2 /bin/enemy
-	ask kill "$PID"
+	ask kill "$PID" KILL
 	wait "$PID" 2>/dev/null
 	is "$?" 137 "$name: it can kill the manager: same user"
 	PID=
 	ok "$name: but takes the pool with it" waitfor 10 no_strays
+	rm -f "$SOCK"
+
+	# Possible: with -d on a terminal, all that its owner can do there.
+	: >"$LOG"
+	"$T/pty" "$KFCGI" -d -p "$JAIL" -s "$SOCK" -U "$WHO" -u root $r -n 1 \
+	    /bin/enemy </dev/null >"$LOG" 2>&1 & pty=$!
+	also_kill $pty
+	ok "$name: started at a terminal" waitfor 20 logged '^kfcgi: started:'
+	PID=$(manager_pid "$SOCK")
+	ask tty
+	is "$(answer open)" "No such file or directory" \
+	    "$name: a jail without /dev has no /dev/tty"
+	is "$(answer 'read in the background')" "Input/output error" \
+	    "$name: a worker is in the background"
+	is "$(answer foreground)" done "$name: but can take the foreground"
+	is "$(answer 'has read')" secret "$name: and read what is typed"
+	is "$(answer type)" "$typed" "$name: and type, if the system allows it"
+	is "$(answer 'become its owner')" "$denied" \
+	    "$name: cannot become its owner"
+	is "$(answer settings)" done "$name: and change its settings"
+	is "$(answer non-blocking)" done "$name: and make it non-blocking"
+	stop
+	wait $pty
+	tr -d '\r' <"$LOG" >"$T/caller"
+	at_end() {
+		sed -n "s/^$1: *//p" "$T/caller"
+	}
+	is "$(at_end status)" 0 "$name: when kfcgi has ended"
+	is "$(at_end foreground)" taken "$name: the shell is in the background"
+	is "$(at_end input)" non-blocking "$name: its terminal does not block"
+	is "$(at_end typed)" "$([ "$typed" = done ] && echo id)" \
+	    "$name: and the shell reads what the worker has typed"
+
+	# Possible: to outlive the pool.
+	start $r -u root -n 1 /bin/enemy
+	ask daemon
+	away=$ANSWER
+	also_kill "$away"
+	ok "$name: a process that has left the process group" alive "$away"
+	stop
+	is "$?" 0 "$name: the pool stops"
+	ok "$name: that process does not" alive "$away"
+	ask pid
+	is "$ANSWER" "connect: Connection refused" "$name: nobody is served"
+	if [ -z "$r" ]; then
+		start_daemon -u root -n 1 /bin/enemy
+		is "$?" 1 "$name: the next start fails"
+		like "$(cat "$T/err")" "is in use by a running server" \
+		    "$name: since it still has the listener"
+		kill -KILL "$away"
+		ok "$name: until it is ended" waitfor 10 dead "$away"
+	fi
+	ok "$name: the next start" start $r -u root -n 1 /bin/enemy
+	kill -KILL "$away" 2>/dev/null
+
+	# Possible: what is not in the file system, a chroot(2) does not confine.
+	ask reach "$PORT" "$ABSTRACT"
+	is "$(answer loopback)" done "$name: the network is not the jail's"
+	is "$(answer abstract)" done "$name: nor are abstract sockets"
+
+	# Possible: with -d, standard error is the caller's file.
+	ask truncate
+	is "$(answer truncate)" done "$name: with -d, it can empty the log file"
+	fails "$name: of which nothing is left" logged '^kfcgi: started:'
+	stop
 	rm -f "$SOCK"
 done
 
@@ -487,6 +969,65 @@ is "$ANSWER" "connect: Connection refused" "fixed: for all"
 is "$(nworkers)" 2 "fixed: though the pool lives"
 stop
 rm -f "$SOCK"
+
+# next_thief: $thief will be asked next, as it was the last; $victim will not
+next_thief() {
+	: >"$LOG"
+	ask pid
+	thief=$ANSWER
+	victim=$(workers | grep -vx "$thief")
+	waitfor 10 logged "worker $thief is done"
+}
+
+# With another worker's control socket.
+start -r -u root -n 2 -N 2 /bin/enemy
+next_thief
+perl "$T/ask.pl" "$SOCK" hijack "$victim" >"$T/hijack" 2>&1 & hijack=$!
+also_kill $hijack
+if [ "$traced" = done ]; then
+	ok "-r: another worker can be stopped" waitfor 10 has_state "$victim" T
+	ask pid
+	is "$ANSWER" "served by $thief" "-r: its requests taken: same user"
+	ok "-r: and given back in its name" \
+	    waitfor 10 logged "worker $victim is done"
+fi
+wait $hijack
+is "$(cat "$T/hijack")" "hijack: $traced" "-r: by its control socket"
+is "$(nworkers)" 2 "-r: the pool does not notice"
+waitfor 10 logged "worker $thief is done" 2
+next_thief
+ask forge "$victim"
+is "$(answer forge)" "$traced" "-r: a wrong cookie in another's name"
+if [ "$traced" = done ]; then
+	ok "-r: is blamed on that one" waitfor 10 logged \
+	    "worker $victim wrote to its control socket unasked: stopped"
+	ok "-r: which is replaced" waitfor 10 new_pool 2 "$victim"
+fi
+ok "-r: the culprit is not" alive "$thief"
+stop
+
+# A signal to all that it may signal, in a PID namespace lest it reaches others.
+cat >"$T/namespace" <<'END'
+run() {
+	"$KFCGI" -d -p "$1" -s "$2" -U "$3" -u root -n 2 /bin/enemy 2>"$4" &
+}
+run "$1" "$2/sock1" "$3" "$2/log1"; one=$!
+run "$1" "$2/sock2" "$3" "$2/log2"; two=$!
+run "$1" "$2/sock3" "$4" "$2/log3"; three=$!
+wait $one; echo $?
+wait $two; echo $?
+kill $three; wait $three; echo $?
+END
+unshare -p --fork --kill-child=KILL sh "$T/namespace" "$JAIL" "$T" "$WHO" \
+    daemon </dev/null >"$T/ends" 2>/dev/null & ns=$!
+also_kill $ns
+if ok "three pools, two of them of one user" \
+    waitfor 20 started_all "$T/log1" "$T/log2" "$T/log3"; then
+	perl "$T/ask.pl" "$T/sock1" kill -1 KILL >/dev/null 2>&1
+	wait $ns
+	is "$(echo $(cat "$T/ends"))" "137 137 0" \
+	    "a worker can kill all pools of its user, but no others"
+fi
 
 # What a worker sends to the manager besides a cookie is not kept.
 start -r -u root -n 1 -N 1 /bin/enemy
