@@ -628,6 +628,25 @@ has_state() {
 	return 1
 }
 
+# start_at_terminal script option...: the script has a terminal, $pty, and runs
+# the command that is its arguments
+start_at_terminal() {
+	s=$1
+	shift
+	: >"$LOG"
+	"$T/pty" /bin/sh -c "$s" - "$KFCGI" -d -p "$JAIL" -s "$SOCK" \
+	    -U "$WHO" -u root -n 1 "$@" /bin/enemy \
+	    </dev/null >"$LOG" 2>&1 & pty=$!
+	also_kill $pty
+	ok "$name: started at a terminal" waitfor 20 logged '^kfcgi: started:'
+	PID=$(manager_pid "$SOCK")
+}
+
+# at_end what: has the caller said of its terminal
+at_end() {
+	sed -n "s/^$1: *//p" "$T/caller"
+}
+
 # outsider: a process of procuser that is not in the jail, with a directory
 # as descriptor 5; its pid in $OUT
 outsider() {
@@ -895,12 +914,7 @@ for r in "" -r; do
 	rm -f "$SOCK"
 
 	# Possible: with -d on a terminal, all that its owner can do there.
-	: >"$LOG"
-	"$T/pty" "$KFCGI" -d -p "$JAIL" -s "$SOCK" -U "$WHO" -u root $r -n 1 \
-	    /bin/enemy </dev/null >"$LOG" 2>&1 & pty=$!
-	also_kill $pty
-	ok "$name: started at a terminal" waitfor 20 logged '^kfcgi: started:'
-	PID=$(manager_pid "$SOCK")
+	start_at_terminal 'exec "$@"' $r
 	ask tty
 	is "$(answer open)" "No such file or directory" \
 	    "$name: a jail without /dev has no /dev/tty"
@@ -916,14 +930,24 @@ for r in "" -r; do
 	stop
 	wait $pty
 	tr -d '\r' <"$LOG" >"$T/caller"
-	at_end() {
-		sed -n "s/^$1: *//p" "$T/caller"
-	}
 	is "$(at_end status)" 0 "$name: when kfcgi has ended"
 	is "$(at_end foreground)" taken "$name: the shell is in the background"
 	is "$(at_end input)" non-blocking "$name: its terminal does not block"
 	is "$(at_end typed)" "$([ "$typed" = done ] && echo id)" \
 	    "$name: and the shell reads what the worker has typed"
+
+	# The manual's advice for that.
+	start_at_terminal '"$@" 2>&1 | cat' $r
+	ask tty
+	for what in foreground type 'become its owner' settings; do
+		is "$(answer "$what")" "$notty" "$name: 2>&1 | cat: $what"
+	done
+	is "$(answer read)" "Bad file descriptor" "$name: 2>&1 | cat: read"
+	stop
+	wait $pty
+	tr -d '\r' <"$LOG" >"$T/caller"
+	is "$(at_end foreground) $(at_end input) $(at_end typed)" \
+	    "ours blocking secret" "$name: 2>&1 | cat: nothing has happened to it"
 
 	# Possible: to outlive the pool.
 	start $r -u root -n 1 /bin/enemy
