@@ -697,7 +697,7 @@ with_proc() {
 # started_all log...: by now
 started_all() {
 	for _l in "$@"; do
-		grep -q '^kfcgi: started:' "$_l" || return 1
+		grep -qs '^kfcgi: started:' "$_l" || return 1
 	done
 }
 
@@ -800,8 +800,9 @@ for r in "" -r; do
 	kill -CONT "$PID"
 	old=$(workers)
 	ask kill "$PID" HUP
+	ok "$name: told to reload" waitfor 10 logged '^kfcgi: reloaded: '
 	# shellcheck disable=SC2086
-	ok "$name: told to reload" waitfor 10 new_pool 2 $old
+	waitfor 10 new_pool 2 $old
 
 	# Another worker has been executed as that user.
 	ask_other
@@ -979,7 +980,7 @@ for r in "" -r; do
 	is "$ANSWER" "connect: Connection refused" "$name: nobody is served"
 	if [ -z "$r" ]; then
 		start_daemon -u root -n 1 /bin/enemy
-		is "$?" 1 "$name: the next start fails"
+		is "$?" 1 "$name: the next start fails" || end_manager
 		like "$(cat "$T/err")" "is in use by a running server" \
 		    "$name: since it still has the listener"
 		kill -KILL "$away"
@@ -1057,7 +1058,7 @@ run "$1" "$2/sock1" "$3" "$2/log1"; one=$!
 run "$1" "$2/sock2" "$3" "$2/log2"; two=$!
 run "$1" "$2/sock3" "$4" "$2/log3"; three=$!
 wait $one; echo $?
-wait $two; echo $?
+kill $two; wait $two; echo $?
 kill $three; wait $three; echo $?
 END
 if [ -n "$spaces" ]; then
