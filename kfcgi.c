@@ -124,7 +124,7 @@ struct watch {
 struct worker {
 	TAILQ_ENTRY(worker) entry;	/* of its state's queue */
 	enum state	 state;
-	pid_t		 pid;		/* also its process group [D6] */
+	pid_t		 pid;		/* soon also its process group [D6] */
 	struct watch	 exec;		/* end-of-file: it was executed */
 	struct watch	 ctl;		/* control socket, -1 if fixed */
 	int		 conn;		/* connection it has, or -1 [E4] */
@@ -162,6 +162,7 @@ static void	 user(int, const char *, uid_t *, gid_t *);
 
 static void	 descriptors_open(void);
 static void	 descriptors_limit(void);
+static void	 terminal_narrow(void);
 static void	 signals_init(void);
 static void	 on_signal(int);
 static void	 on_signal_start(int);
@@ -403,6 +404,7 @@ main(int argc, char *argv[])
 	signals_init();
 	sock_open();
 	descriptors_limit();
+	terminal_narrow();
 	detach();
 	log_open();
 	jail_enter();
@@ -509,6 +511,25 @@ descriptors_limit(void)
 		rl.rlim_cur = rl.rlim_max;
 	/* If that fails, the shortage is met when it comes [J]. */
 	(void)setrlimit(RLIMIT_NOFILE, &rl);
+}
+
+/*
+ * With -d, what the workers write goes to the caller's terminal: opened anew,
+ * for writing only, since else they could read what is typed there.
+ */
+static void
+terminal_narrow(void)
+{
+	const char	*name;
+	int		 fd, out;
+
+	for (out = STDOUT_FILENO; debug && out <= STDERR_FILENO; out++) {
+		if ((name = ttyname(out)) == NULL ||
+		    (fd = open(name, O_WRONLY | O_NOCTTY)) == -1)
+			continue;
+		(void)dup2(fd, out);
+		close(fd);
+	}
 }
 
 /*
@@ -1400,8 +1421,6 @@ worker_start(enum state st)
 	}
 	if (w->pid == 0)
 		worker_child(ctl[1], ex[1]);
-	/* The child does the same; whoever is first makes it true for both. */
-	(void)setpgid(w->pid, w->pid);
 	fd_close(&ctl[1]);
 	fd_close(&ex[1]);
 	w->started = w->since = now;
@@ -1442,7 +1461,8 @@ worker_child(int ctl, int ex)
 		if (failed)						\
 			goto fail;					\
 	} while (0)
-	TRY("setpgid", setpgid(0, 0) == -1);
+	/* A group of its own [D6], and with -d no terminal to type at. */
+	TRY("setsid", setsid() == -1);
 #ifdef __linux__
 	TRY("prctl", prctl(PR_SET_PDEATHSIG, SIGKILL) == -1);
 	if (getppid() != manager)
@@ -1759,6 +1779,7 @@ worker_kill(struct worker *w, int sig)
 	if (w->reaped)
 		return;
 	(void)kill(w->pid, sig);
+	/* There is no such group yet, if it has not come to setsid(2). */
 	if (sig == SIGKILL)
 		(void)kill(-w->pid, sig);
 }
