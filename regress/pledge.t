@@ -76,7 +76,6 @@ sendsyslog	sendsyslog	-	always; see above
 sendfd		sendmsg		sendfd	pledge_sendfd: not a directory
 set_robust_list	none		-	of glibc's fork(2)
 set_tid_address	none		-	of musl's fork(2)
-setpgid		setpgid		proc
 setrlimit	setrlimit	proc	or id
 setsid		setsid		proc
 shutdown	shutdown	stdio
