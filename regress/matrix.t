@@ -5,14 +5,13 @@
 # is below /keep with connections that are kept (KEEPS=1, if it can do that),
 # and starts the server.  worker_NAME starts kfcgi with a worker, $PAGE is what
 # to ask for.  cell does the same to any two of them.
-: "${TEST_ALARM:=600}"
+: "${TEST_ALARM:=1200}"
 . ./lib.sh
 . ./peers.sh
 need nginx php-cgi lighttpd apache2 haproxy fcgiwrap curl perl
 perl -MFCGI -MCGI::Fast -e 1 2>/dev/null ||
     skip_all "not installed: FCGI or CGI::Fast for perl"
 
-N=4			# workers
 POST=500000
 BODY=10000000
 noise $POST >"$T/post"
@@ -23,6 +22,7 @@ SUM=$(fnv <"$T/post")
 
 server_nginx() {
 	KEEPS=1
+	RAW=/raw
 	{
 		nginx_head
 		echo 'http {'
@@ -42,6 +42,11 @@ server_nginx() {
 				fastcgi_keep_conn on;
 				fastcgi_pass keep;
 			}
+			location /raw/ {
+				rewrite ^/raw(.*) \$1 break;
+				fastcgi_request_buffering off;
+				fastcgi_pass unix:$SOCK;
+			}
 		}
 		}
 		END
@@ -49,9 +54,13 @@ server_nginx() {
 	nginx_start "$T/nginx.conf"
 }
 
-# It opens a connection for each request, always.
+# It opens a connection for each request, always, and never asks twice: it says
+# "reconnecting" if it could not connect, or had not yet sent a byte; once it
+# has, the request fails (500).  So nothing of what a worker's death may cost is
+# hidden by it.
 server_lighttpd() {
 	KEEPS=0
+	RAW=
 	cat >"$T/lighttpd.conf" <<-END
 	server.modules = ( "mod_fastcgi" )
 	server.document-root = "$WWW"
@@ -60,6 +69,9 @@ server_lighttpd() {
 	server.groupname = "$WEBGROUP"
 	server.errorlog = "$T/lighttpd/error.log"
 	server.upload-dirs = ( "$T/lighttpd" )
+	\$HTTP["query-string"] =~ "raw" {
+		server.stream-request-body = 1
+	}
 	fastcgi.server = ( "/" => ((
 		"socket" => "$SOCK",
 		"docroot" => "$WWW",
@@ -74,6 +86,7 @@ server_lighttpd() {
 # It cannot listen on a UNIX socket.
 server_apache() {
 	KEEPS=1
+	RAW=
 	port=$(free_port 127.0.0.1)
 	VIA=
 	URL=http://127.0.0.1:$port
@@ -99,7 +112,7 @@ server_apache() {
 	MinSpareThreads 1
 	MaxSpareThreads 25
 	ProxyFCGIBackendType GENERIC
-	ProxyPass /keep/ "unix:$SOCK|fcgi://keep$WWW/" enablereuse=on retry=0
+	ProxyPass /keep/ "unix:$SOCK|fcgi://keep$WWW/" enablereuse=on max=2 retry=0
 	ProxyPass / "unix:$SOCK|fcgi://localhost$WWW/" retry=0
 	END
 	mkdir -p "$T/apache"
@@ -108,6 +121,7 @@ server_apache() {
 
 server_haproxy() {
 	KEEPS=1
+	RAW=
 	cat >"$T/haproxy.conf" <<-END
 	global
 		user $WEB
@@ -140,9 +154,11 @@ server_haproxy() {
 	peer haproxy haproxy -db -f "$T/haproxy.conf"
 }
 
-# --- workers.  GRACE=1: finishes its request when told to go.
+# --- workers.  GRACE=1: finishes its request when told to go.  N: how many;
+# MAX: under load.
 
 worker_php() {
+	N=4 MAX=4 EXT=0
 	PAGE=/index.php
 	GRACE=1
 	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 $PHP
@@ -150,12 +166,14 @@ worker_php() {
 
 # In the empty jail, as it is static.
 worker_libfcgi() {
+	N=4 MAX=4 EXT=0
 	PAGE=/libfcgi
 	GRACE=1
 	start -u "$WEB" -n $N -l 64 /bin/libfcgi
 }
 
 worker_fcgi_pl() {
+	N=4 MAX=4 EXT=0
 	PAGE=/fcgi.pl
 	GRACE=1
 	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 "$WWW/fcgi.pl"
@@ -163,6 +181,7 @@ worker_fcgi_pl() {
 
 # The few lines of CGI::Fast's manual: SIGTERM ends it wherever it is.
 worker_cgi_fast() {
+	N=4 MAX=4 EXT=0
 	PAGE=/fast.pl
 	GRACE=0
 	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 "$WWW/fast.pl"
@@ -171,12 +190,14 @@ worker_cgi_fast() {
 # SIGTERM ends fcgiwrap, too, and what was sent until then is made to look like
 # a whole answer.
 worker_fcgiwrap() {
+	N=4 MAX=4 EXT=0
 	PAGE=/script.sh
 	GRACE=0
 	start -p / -u "$WEB" -U "$WEB" -n $N -l 64 "$(command -v fcgiwrap)"
 }
 
 worker_fixed() {
+	N=4 MAX=4 EXT=0
 	PAGE=/hello
 	GRACE=1
 	start -u "$WEB" -n $N -l 64 /bin/worker -g
@@ -184,9 +205,18 @@ worker_fixed() {
 
 # The only one that need not do anything for it.
 worker_variable() {
+	N=4 MAX=4 EXT=1
 	PAGE=/hello
 	GRACE=1
 	start -u "$WEB" -r -n $N -N $N -l 64 /bin/worker
+}
+
+# kcgi(3)'s shape, three processes, in a pool that grows.
+worker_variable3() {
+	PAGE=/hello
+	GRACE=1
+	N=2 MAX=8 EXT=1
+	start -u "$WEB" -r -n $N -N $MAX -w 1 -l 64 /bin/worker -3
 }
 
 # The programs.
@@ -309,15 +339,15 @@ printf 'Content-Type: text/plain\r\n\r\n'
 case \$QUERY_STRING in
 *slow=*)
 	ms=\${QUERY_STRING#*slow=}
-	sleep "\$(printf '%d.%03d' \$((\${ms%%&*} / 1000)) \
-	    \$((\${ms%%&*} % 1000)))"
+	ms=00\${ms%%&*}
+	sleep "0.\${ms#\${ms%???}}"
 esac
 case \$QUERY_STRING in
 *body=*)
 	head -c "\${QUERY_STRING#*body=}" '$T/body'
 	exit
 esac
-echo "pid \$PPID uid \$(id -u) served 0"
+echo "pid \$PPID uid ? served 0"
 echo "\$REQUEST_METHOD \$REQUEST_URI"
 case \$QUERY_STRING in
 *echo*)
@@ -332,32 +362,94 @@ END
 
 # --- what is done in each cell
 
-# loads path: hundreds of requests, until one hundred has begun when $T/enough
-# was there.  So whatever happens before that happens under load.
+# clean: 200 requests, and nothing else happens.
+clean() {
+	load 200 8 "$PAGE?" && [ "$(codes)" = "200 x 200" ] &&
+	    [ "$(answered)" -eq 200 ]
+}
+
+# loads size concurrency path: one round of that many requests after the other,
+# until it is enough.  $T/rounds has for each how many had no right answer, how
+# many another's, how many there were, and the size.
 loads() {
-	rm -f "$T/enough" "$T/all"
-	right=0
-	last=0
-	while [ $last -eq 0 ]; do
-		[ -e "$T/enough" ] && last=1
-		load 100 8 "$1"
+	while [ ! -e "$ENOUGH" ]; do
+		load "$@"
 		cat "$T/codes" >>"$T/all"
-		right=$((right + $(answered)))
+		(cd "$T/got" && awk -v size="$1" '
+		    FILENAME == ARGV[1] { n++ }
+		    /^GET / {
+			sub(/.*id=/, "")
+			if ($0 == FILENAME) right++; else confused++
+		    }
+		    END { print n - right, confused + 0, n + 0, size }' \
+		    "$T/codes" $(ls)) >>"$T/rounds"
 	done
-	mv "$T/all" "$T/codes"
-	echo $right >"$T/right"
+}
+ENOUGH=$T/enough
+
+# Two loads at once: one plain, one over connections that are kept.  They wait
+# more than they work: it is the workers that shall be busy, not the machine.
+loads_start() {
+	rm -rf "$ENOUGH" "$T/all" "$T/keep"
+	mkdir "$T/keep"
+	: >"$T/rounds"
+	: >"$T/keep/rounds"
+	loads 40 8 "$PAGE?slow=20&" & l=$!
+	if [ $KEEPS -eq 1 ]; then
+		(T=$T/keep; loads 20 2 "/keep$PAGE?slow=20&") & l="$l $!"
+	fi
+	waitfor 30 rounds_are 1 $KEEPS
 }
 
-# The load is under way.
-got_some() {
-	[ "$(find "$T/got" -type f 2>/dev/null | grep -c .)" -ge 10 ]
+rounds() {
+	grep -c . "$T/rounds"
 }
 
-# lost most: not more requests than that failed, and all of them ended
+rounds_are() {
+	[ "$(rounds)" -ge "$1" ] && [ "$(grep -c . "$T/keep/rounds")" -ge "$2" ]
+}
+
+# loads_go_on: whole rounds more, so that what was until now was under load
+loads_go_on() {
+	waitfor 60 rounds_are $(($(rounds) + 2)) \
+	    $((KEEPS * ($(grep -c . "$T/keep/rounds") + 2)))
+}
+
+loads_end() {
+	: >"$ENOUGH"
+	wait $l
+}
+
+# lost most file: not more requests than that failed up to now, all of them
+# ended, and nobody got what was another's
 lost() {
-	n=$(grep -c . "$T/codes")
-	[ "$n" -ge 200 ] && [ $((n % 100)) -eq 0 ] &&
-	    [ "$(cat "$T/right")" -ge $((n - $1)) ]
+	awk -v most="$1" '
+	    { lost += $1; confused += $2; if ($3 != $4) odd = 1 }
+	    END { exit NR == 0 || odd || confused > 0 || lost > most }' "$2"
+}
+
+# lost_ok what most: that test, for the plain requests and the others
+lost_ok() {
+	ok "$1, what was lost" lost "$2" "$T/rounds" || loads_diag "$T"
+	[ $KEEPS -eq 0 ] ||
+	    ok "$1, what was lost of kept connections" \
+		lost "$3" "$T/keep/rounds" || loads_diag "$T/keep"
+}
+
+loads_diag() {
+	diag "lost, confused, of:" "$(tr '\n' ';' <"$1/rounds")" \
+	    "$(sort "$1/all" | uniq -c | tr '\n' ';')"
+}
+
+# fresh: the workers that were not there before the last SIGHUP.  Under load
+# there may be more than N.
+fresh() {
+	workers | grep -vxF "$old"
+}
+
+fresh_pool() {
+	n=$(fresh | grep -c .)
+	[ "$n" -ge $N ] && [ "$n" -le $MAX ]
 }
 
 # asked_pid [prefix]: who answers
@@ -378,16 +470,26 @@ large() {
 	get "$PAGE?body=$BODY" | cmp - "$T/body"
 }
 
-# Four clients go away in the middle of an answer, four before it.
+# Clients that go away: in the middle of an answer, before it, and in the middle
+# of an upload (curl's status for "took too long" is 28).
 aborted() {
 	aborts=
-	for i in 1 2 3 4; do
+	for i in 1 2; do
 		get "$PAGE?body=$BODY" 2>/dev/null | head -c 1000 \
 		    >/dev/null & aborts="$aborts $!"
 		get "$PAGE?slow=300" --max-time 0.1 >/dev/null &
 		aborts="$aborts $!"
 	done
 	wait $aborts
+	aborts=
+	for i in 1 2; do
+		post "$RAW$PAGE?echo&raw" "$T/post" --limit-rate 100k \
+		    --max-time 0.3 >/dev/null & aborts="$aborts $!"
+	done
+	for p in $aborts; do
+		wait $p
+		[ $? -eq 28 ] || return 1
+	done
 	waitfor 10 sockets_are "$1" && waitfor 10 has_workers $N && asked
 }
 
@@ -399,6 +501,37 @@ kept() {
 	p=$(asked_pid /keep) && c=$(conns) && q=$(asked_pid /keep) &&
 	    [ "$p" = "$q" ] && [ "$(conns)" = "$c" ] &&
 	    [ "$(printf '%s\n' "$c" | grep -c .)" -gt "$1" ]
+}
+
+# events: SIGHUP and SIGKILL under load.  What a web server does with a kept
+# connection that its worker has left is its affair, hence N.  With -r no worker
+# leaves one: it is busy until the web server closes it, and replaced before.
+events() {
+	loads_start
+	old=$(workers)
+	kill -HUP "$PID"
+	ok "$what: SIGHUP" waitfor 20 logged '^kfcgi: reloaded:'
+	ok "$what: SIGHUP, new workers" waitfor 30 fresh_pool
+	[ "$KEEPS$EXT" = 11 ] ||
+	    ok "$what: SIGHUP, the old have left" waitfor 30 all_dead $old
+	loads_go_on
+	lost_ok "$what: SIGHUP" $((GRACE ? 0 : N)) $((EXT ? 0 : N))
+
+	# One that has a kept connection, then one that may have any.
+	k=
+	if [ $KEEPS -eq 1 ]; then
+		k=$(asked_pid /keep)
+		ok "$what: SIGKILL of one that answered" \
+		    eval '[ -n "$k" ] && kill -KILL "$k" && waitfor 20 dead "$k"'
+	fi
+	w=$(fresh | grep -vx "$k" | head -n 1)
+	ok "$what: SIGKILL of a new one" \
+	    eval '[ -n "$w" ] && kill -KILL "$w" && waitfor 20 dead "$w"'
+	ok "$what: SIGKILL, it was replaced" waitfor 20 fresh_pool
+	loads_go_on
+	loads_end
+	lost_ok "$what: SIGKILL" $((1 + KEEPS + (GRACE ? 0 : N))) \
+	    $((2 + (EXT ? 0 : N)))
 }
 
 # cell server worker
@@ -424,37 +557,22 @@ cell() {
 	ok "$what: GET" asked
 	ok "$what: POST" posted
 	ok "$what: an answer of 10 MB" large
+	ok "$what: 200 requests" clean || diag "$(codes), $(answered) right"
+	[ $MAX -eq $N ] ||
+	    ok "$what: for which the pool has grown" \
+		logged '^kfcgi: worker [0-9]+ started' $((N + 1))
 	ok "$what: nothing is kept open" waitfor 10 sockets_are "$idle"
 	ok "$what: clients that abort" aborted "$idle"
-
-	rm -rf "$T/got"
-	loads "$PAGE?slow=10&" & l=$!
-	waitfor 20 got_some
-	kill -HUP "$PID"
-	ok "$what: SIGHUP" waitfor 20 logged '^kfcgi: reloaded:'
-	: >"$T/enough"
-	wait $l
-	ok "$what: SIGHUP, what was lost" lost $((GRACE ? 0 : N)) ||
-	    diag "$(codes)"
-
-	rm -rf "$T/got"
-	loads "$PAGE?slow=10&" & l=$!
-	waitfor 20 got_some
-	w=$(workers | head -n 1)
-	kill -KILL "$w"
-	ok "$what: it was replaced" \
-	    waitfor 20 eval "dead $w && has_workers $N"
-	: >"$T/enough"
-	wait $l
-	ok "$what: SIGKILL of a worker, what was lost" lost 1 ||
-	    diag "$(codes)"
 
 	if [ $KEEPS -eq 1 ]; then
 		ok "$what: connection kept" waitfor 10 kept "$idle"
 	fi
+	events
 	peer_stop
 	ok "$what: no connection outlives the server" \
 	    waitfor 10 sockets_are "$idle"
+	ok "$what: no worker from before the SIGHUP, either" \
+	    waitfor 30 all_dead $old
 	stop
 	is "$?" 0 "$what: kfcgi stops"
 	[ "$NFAILED" -eq "$failed" ] || peer_diag
@@ -463,7 +581,7 @@ cell() {
 programs
 for s in ${SERVERS:-nginx lighttpd apache haproxy}; do
 	for w in ${WORKERS:-php libfcgi fcgi_pl cgi_fast fcgiwrap fixed \
-	    variable}; do
+	    variable variable3}; do
 		cell $s $w
 	done
 done

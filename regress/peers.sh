@@ -123,26 +123,36 @@ get() {
 	curl -sS -g --max-time 60 $VIA "$@" "$URL$_path" 2>>"$T/curl.err"
 }
 
-# post path file
+# post path file [curl's options]
 post() {
-	get "$1" --data-binary "@$2" \
-	    -H "Content-Type: application/octet-stream"
+	_post=$2
+	_to=$1
+	shift 2
+	get "$_to" --data-binary "@$_post" \
+	    -H "Content-Type: application/octet-stream" "$@"
 }
 
-# load count concurrency path: that many requests, each with a number of its
-# own.  The status codes are in $T/codes, the answers in $T/got.
+# load count concurrency path [curl's options]: that many requests, each with a
+# number of its own.  The status codes are in $T/codes, the answers in $T/got.
 load() {
 	rm -rf "$T/got"
 	mkdir "$T/got"
+	_last=$1
+	_max=$2
+	_path=$3
+	shift 3
 	# No -g: the range is for curl to expand.
-	curl -sS --parallel --parallel-max "$2" --max-time 60 $VIA \
-	    -o "$T/got/#1" -w '%{http_code}\n' "$URL${3}id=[1-$1]" \
+	curl -sS --parallel --parallel-max "$_max" --max-time 60 $VIA "$@" \
+	    -o "$T/got/#1" -w '%{http_code}\n' "$URL${_path}id=[1-$_last]" \
 	    >"$T/codes" 2>>"$T/curl.err"
 }
 
 # The sockets that the workers have open: more than before with a connection.
+# A worker may be several processes; it is its process group.
 conns() {
-	for _p in $(workers); do
+	for _p in $(ps -axo pid=,pgid= | awk -v w="$(workers | tr '\n' ' ')" '
+	    BEGIN { n = split(w, a, " "); while (n > 0) is[a[n--]] = 1 }
+	    $2 in is { print $1 }'); do
 		ls -l "/proc/$_p/fd" 2>/dev/null |
 		    sed -n "s/.*\(socket:.*\)/$_p \1/p"
 	done
@@ -157,10 +167,10 @@ sockets_are() {
 }
 
 # How many answers there were to the very request that was made: it says "GET
-# /...id=number".
+# /...id=number", or "POST".
 answered() {
 	(cd "$T/got" && find . -type f | sed 's,^\./,,' | xargs awk '
-	    /^GET / { sub(/.*id=/, ""); if ($0 == FILENAME) n++ }
+	    /^(GET|POST) \// { sub(/.*id=/, ""); if ($0 == FILENAME) n++ }
 	    END { print n + 0 }')
 }
 
