@@ -236,8 +236,8 @@ like "$(manager_pid "$HTTPD") $(manager_pid "$API")" "^[0-9]+ [0-9]+$" \
 ok "rc.d: stop of the second" rc kfcgi_api stop
 ok "rc.d: the first is not concerned" rc check
 
-# --- a pool whose workers are deaf to SIGTERM.  Its stop takes its 20 seconds,
-# hence goes on beside all that follows.
+# --- a pool whose workers hang and are deaf to SIGTERM.  Its stop takes its 20
+# seconds, hence goes on beside all that follows.
 ln -s kfcgi "$T/rc.d/kfcgi_deaf"
 cp "$REGRESS/worker" "$WWWJAIL/bin/deaf"
 echo "kfcgi_deaf_flags=\"-n 2 -s $DEAF -u $WEB -U $WEB -p $WWWJAIL" \
@@ -246,6 +246,10 @@ ok "rc.d: start of a pool with deaf workers" rc kfcgi_deaf start
 pool "$DEAF"
 deaf="$PID $(workers)"
 is "$(printf '%s\n' $deaf | grep -c .)" 3 "rc.d: a manager and two of them"
+idle=$(sockets)
+client -q hang >/dev/null 2>&1 & hang=$!
+client -q hang >/dev/null 2>&1 & hang="$hang $!"
+ok "rc.d: both hang" waitfor 20 sockets_are $((idle + 2))
 "$T/rc.d/kfcgi_deaf" stop </dev/null >"$T/deaf.out" 2>&1 & deafstop=$!
 
 # --- a start that fails because the workers do, or the socket is another's
@@ -427,5 +431,6 @@ wait $deafstop
 is "$? $(cat "$T/deaf.out")" "0 kfcgi_deaf(ok)" \
     "rc.d: the stop of deaf workers succeeds, too, within daemon_timeout"
 ok "rc.d: nobody is left" all_dead $deaf
+wait $hang
 
 done_testing
