@@ -107,7 +107,7 @@ loader() {
 		trap 'exit 1' TERM
 		while [ ! -e "$T/enough" ]; do
 			for o; do
-				load 100 8 "/page?slow=5&" $o
+				load 100 8 "/page?slow=20&" $o
 				echo "$(codes), $(answered) right" >>"$T/all"
 			done
 		done
