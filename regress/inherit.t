@@ -42,7 +42,7 @@ for pool in fixed variable; do
 	is "$(field nofile | awk '{ print $1 }')" 300 \
 	    "$pool: the caller's limit of descriptors [D5]"
 	is "$(field pgid)" "$(field pid)" "$pool: a process group [D6]"
-	is "$(field sid)" "$(field pid)" "$pool: and a session, so without a terminal"
+	is "$(field sid)" "$PID" "$pool: in the manager's session"
 	is "$(field cwd)" / "$pool: directory"
 	is "$(field root-entries)" bin "$pool: in the jail"
 	is "$(field 'fd 1')" "pipe blocking" "$pool: standard output"

@@ -26,7 +26,7 @@ mkdir -p "$JAIL/bin"
 cp "$REGRESS/worker" "$JAIL/bin/worker"
 
 # No test lives longer than this many seconds.
-TEST_ALARM=${TEST_ALARM:-300}
+TEST_ALARM=${TEST_ALARM:-900}
 (
 	# prove(1) waits for the end of whoever has its pipe.
 	exec </dev/null >/dev/null

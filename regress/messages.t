@@ -162,8 +162,8 @@ fails "broken: environment" see env LD_PRELOAD="$T/fail.so" \
 
 # --- Starts that fail for their workers.
 broken socketpair error=ENFILE -r /bin/worker
-fails "broken: setsid of a worker" see strace -f -qq -o /dev/null \
-    -e trace=setsid -e inject=setsid:error=EPERM -- "$KFCGI" -d $P /bin/worker
+fails "broken: setpgid" see strace -f -qq -o /dev/null -e trace=setpgid \
+    -e inject=setpgid:error=EPERM -- "$KFCGI" $P -n 1 /bin/worker
 cp "$JAIL/bin/worker" "$JAIL/bin/plain" && chmod 644 "$JAIL/bin/plain"
 printf '#!/bin/nosh\n' >"$JAIL/bin/script" && chmod 755 "$JAIL/bin/script"
 echo text >"$JAIL/bin/text" && chmod 755 "$JAIL/bin/text"

@@ -77,7 +77,8 @@ sendfd		sendmsg		sendfd	pledge_sendfd: not a directory
 set_robust_list	none		-	of glibc's fork(2)
 set_tid_address	none		-	of musl's fork(2)
 setrlimit	setrlimit	proc	or id
-setsid		setsid		proc
+setpgid		setpgid		proc
+setsid		setsid		proc	instead, with -d at a terminal
 shutdown	shutdown	stdio
 sigreturn	sigreturn	stdio
 socketpair	socketpair	stdio
