@@ -81,7 +81,7 @@ for r in "" -r; do
 	# Workers that recycle themselves [F2, F4].
 	for k in 1 20; do
 		start $r -n 4 -N 8 /bin/worker -x $k
-		is "$(client -n "$REQUESTS" -c 8 -t 30000 -A 100 |
+		is "$(client -n "$REQUESTS" -c 8 -t 30000 -A 400 |
 		    head -n 1)" \
 		    "answered $REQUESTS refused 0 reset 0 cut 0 timeout 0 bad 0" \
 		    "$name: $REQUESTS requests, exit 0 after every $k: all answered"
