@@ -44,6 +44,7 @@ here() {
 	sed -e "s,/usr/local/sbin/,$T/sbin/,g" -e "s,/etc/rc.d/,$T/rc.d/,g" \
 	    -e "s,/var/www/,$T/var/www/,g" -e "s,/srv/,$T/srv/,g" \
 	    -e "s,/run/hello,$T/run/hello,g" -e "s/www-data/$WEB/g" \
+	    -e "s/-U hello /-U $WHO /" \
 	    -e "s/-u www /-u $WEB /" -e "s,-U www ,-U $WEB -p $WWWJAIL ,"
 }
 
