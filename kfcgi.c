@@ -92,6 +92,7 @@
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
+#define FULL_TIME	100		/* of saturation before a warning */
 #define EPISODE		(2 * BRAKE_MAX)	/* of calm, then warn again */
 #define SETTLE		100		/* of calm, then watch the idle */
 #define SIGNAL_CHECK	10		/* longest deafness when always busy */
@@ -304,6 +305,7 @@ static size_t	 nworkers;		/* in any state */
 static int	 backed_up;		/* connections may be waiting */
 static int	 saturated;		/* they do, and nobody can take them */
 static int	 full;			/* because all N workers are busy */
+static int64_t	 full_due;		/* not to be told before that */
 static int64_t	 accept_due;		/* no accept before that [J1] */
 static int64_t	 full_last, short_last, fork_last; /* episodes */
 static uint64_t	 handed, deaths, restarts;
@@ -905,6 +907,8 @@ deadline(void)
 		SOONER(w->due);
 	if ((w = TAILQ_FIRST(&queue[LEAVING])) != NULL)
 		SOONER(w->due);
+	if (!stopping && saturated && now < full_due)
+		SOONER(full_due);
 	if (ndropped)
 		SOONER(lines_due);
 	if (!calm && nhot < nwatches)
@@ -1241,14 +1245,20 @@ pool_accept(void)
 	}
 }
 
-/* Nobody can take the next connection: saturation, told once [E5]. */
+/*
+ * Nobody can take the next connection: saturation, told once [E5], if it lasts.
+ * For a moment two clients can do it to four workers, since who has its answer
+ * may be back before the worker's cookie is.
+ */
 static void
 pool_full(void)
 {
 	if (!backed_up)
 		return;
+	if (!saturated)
+		full_due = now + FULL_TIME;
 	saturated = 1;
-	if (full || pool_count() < max)
+	if (full || pool_count() < max || now < full_due)
 		return;
 	full = 1;
 	if (now - full_last >= EPISODE)

@@ -231,9 +231,11 @@ done
 
 # The end of patience [H2], and of root's.
 rm -f "$SOCK"
-"$KFCGI" -p "$JAIL" -s "$SOCK" -n 1 /bin/worker -t 2>"$T/err"
+"$KFCGI" -v -r -p "$JAIL" -s "$SOCK" -n 1 -N 1 /bin/worker 2>"$T/err"
 PID=$(manager_pid "$SOCK") LOGPID=$PID
 tells WARNING 'workers run as root.*' "no -U: a warning"
+client -q hang >/dev/null 2>&1 &
+waitfor 10 has_said DEBUG 'worker [0-9]+ has connection 1'
 stop_now
 tells WARNING '1 worker had to be killed' "one that had to be killed: a warning"
 
