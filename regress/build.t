@@ -2,7 +2,7 @@
 # Builds without a warning [L]: compilers, C libraries, word sizes, makes and
 # standards; each result must serve.  Then install, uninstall, dist; then other
 # processors, where qemu-user(1) can run what was built for them.
-TEST_ALARM=${TEST_ALARM:-900}
+TEST_ALARM=${TEST_ALARM:-1800}
 . ./lib.sh
 
 # What the make that runs this was told is not for those that are run here.

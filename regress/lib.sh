@@ -169,6 +169,14 @@ dead() {
 	! alive "$1"
 }
 
+# has_state pid letter: as ps(1) has it
+has_state() {
+	case $(ps -o stat= -p "$1" 2>/dev/null) in
+	"$2"*)	return 0 ;;
+	esac
+	return 1
+}
+
 all_dead() {
 	for _p in "$@"; do
 		alive "$_p" && return 1

@@ -617,14 +617,6 @@ ask_other() {
 	done
 }
 
-# has_state pid letter: as ps(1) has it
-has_state() {
-	case $(ps -o stat= -p "$1") in
-	"$2"*)	return 0;;
-	esac
-	return 1
-}
-
 # start_at_terminal script option...: the script has a terminal, $pty, and runs
 # the command that is its arguments
 start_at_terminal() {
