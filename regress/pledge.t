@@ -119,7 +119,7 @@ suite() {
 	for t in "$@"; do
 		mkdir -m 1777 "$T/traces/$t"	# args.t: for another user, too
 		KFCGI=$T/kfcgi KFCGI_REAL=$T/real/kfcgi TEST_ALARM=600 \
-		    DEATH_REQUESTS=200 TRACES=$T/traces/$t TMPDIR=$T \
+		    DEATH_REQUESTS=50 TRACES=$T/traces/$t TMPDIR=$T \
 		    sh "$REGRESS/$t" >"$T/$t.tap" 2>&1 </dev/null &
 		_t=$!
 		trap 'kill -TERM $_t; wait $_t; exit 1' TERM
