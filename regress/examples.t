@@ -19,7 +19,7 @@ done
 mkdir -p /var/www/bin /var/www/run "$T/path" "$T/tree"
 cp -a /etc "$T/etc" && mount --bind "$T/etc" /etc || exit 1
 rm -f /etc/nginx/conf.d/*
-sed -i -E '/^(www|hello|_hello):/d' /etc/passwd /etc/group /etc/shadow /etc/gshadow
+sed -i -E '/^(www|hello|_hello|php):/d' /etc/passwd /etc/group /etc/shadow /etc/gshadow
 echo 'www:x:67:67:HTTP Server:/var/www:/sbin/nologin' >>/etc/passwd
 echo 'www:x:67:' >>/etc/group
 ln -s "$KFCGI" "$T/path/kfcgi"
@@ -46,11 +46,12 @@ found() {
 	[ -n "$PID" ]
 }
 
-# block first last: the indented lines of the README between those two
+# block first last: what is to be typed, in the README between those two
 block() {
 	awk -v a="$1" -v b="$2" '
 	    index($0, b) == 1 { on = 0 }
-	    on && /^(    |$)/ { sub(/^    /, ""); print }
+	    /^```/ { code = $0 == "```sh"; next }
+	    on && (code || sub(/^    /, "")) { print }
 	    index($0, a) == 1 { on = 1 }' README.md
 }
 
@@ -85,7 +86,7 @@ like "$(cat "$T/hello.sh")" '>hello.c$' "README: how to take the worker out"
 runs "README: and it is taken out" "$T/hello.sh"
 ok "README: hello.c is there" test -s hello.c
 
-block '**Debian, nginx.**' 'Later:' >"$T/debian.sh"
+block '**Debian, nginx.**' 'Later' >"$T/debian.sh"
 ok "README, Debian: the packages are all known" installed "$T/debian.sh"
 like "$(cat "$T/debian.sh")" '^kfcgi .* -s /run/hello.sock ' \
     "README, Debian: there is a start"
@@ -97,7 +98,7 @@ is "$(nworkers)" 3 "README, Debian: by one of three workers"
 like "$(ps -o user= -p "$PID")" hello "README, Debian: of a user of their own"
 
 # What comes after it, a line at a time; journalctl(1) is systemd's.
-block 'Later:' '**Debian, nginx, PHP' | grep . >"$T/later"
+block 'Later' '**Debian, nginx, PHP' | grep -v '^#' >"$T/later"
 is "$(sed 's/ .*//' "$T/later" | tr '\n' ' ')" "cc pkill journalctl pkill " \
     "README: what comes after it"
 old=$(workers)
@@ -153,6 +154,10 @@ ok "README, PHP: the packages are all known" installed "$T/php.sh"
 runs "README, PHP: every step" "$T/php.sh"
 like "$(tail -n 1 "$T/out")" '^Hello from PHP [0-9.]+$' \
     "README, PHP: and there is the page"
+printf '<?= 6 * 7 ?>' >/srv/php/evil.jpg
+is "$(curl -sS -o /dev/null -w '%{http_code}' \
+    http://localhost:8081/evil.jpg/x.php)" 404 \
+    "README, PHP: no other file is run as PHP"
 stop_pools
 
 block '**OpenBSD' 'To have it' >"$T/openbsd.all"
