@@ -217,6 +217,20 @@ start_daemon() {
 	return $_rv
 }
 
+# strace_on options...: strace(1) follows the manager from here on
+strace_on() {
+	: >"$T/strace"
+	strace "$@" -p "$PID" 2>"$T/strace" &
+	TRACER=$!
+	also_kill $TRACER
+	waitfor 20 grep -q 'TracerPid:[[:space:]]*[1-9]' "/proc/$PID/status"
+}
+
+strace_off() {
+	kill -INT $TRACER 2>/dev/null
+	wait $TRACER 2>/dev/null
+}
+
 # The manager that serves a socket, by its command line, as rc.d finds it.
 # pledge.t has a script for $KFCGI, which says what it executes.
 manager_pid() {

@@ -43,18 +43,9 @@ broken() {
 	    -e "trace=$_call" -e "inject=$_call:$_what" -- "$KFCGI" -d $P "$@"
 }
 
-# inject call what: the same for one that runs
+# inject call what: the same for one that runs, until strace_off
 inject() {
-	strace -qq -o "$T/injected" -e "trace=$1" -e "inject=$1:$2" \
-	    -p "$PID" 2>"$T/strace" &
-	TRACER=$!
-	also_kill $TRACER
-	waitfor 10 grep -q 'TracerPid:[[:space:]]*[1-9]' "/proc/$PID/status"
-}
-
-injected() {
-	kill -INT $TRACER 2>/dev/null
-	wait $TRACER 2>/dev/null
+	strace_on -qq -o "$T/injected" -e "trace=$1" -e "inject=$1:$2"
 }
 
 # said pattern [count]: it was; for kfcgi -d
@@ -268,16 +259,16 @@ waitfor 10 has_workers 1
 inject sendmsg error=EAGAIN:when=1
 client -q '' >/dev/null
 said 'worker [0-9]* does not read'
-injected
+strace_off
 waitfor 10 has_workers 1
 inject sendmsg error=ENOBUFS:when=1
 client -q '' -t 20000 >/dev/null
 said 'cannot hand out'
-injected
+strace_off
 inject socketpair error=ENFILE:when=1
 kill -SEGV "$(workers | head -n 1)"
 said 'cannot start a worker: .* serving with 0'
-injected
+strace_off
 waitfor 20 has_workers 1
 # Its worker dies before it has read it, and there is no memory to keep it.
 : >"$JAIL/nomem"
@@ -306,7 +297,7 @@ start -r -n 1 /bin/worker
 inject accept4 error=EMFILE:when=1
 client -q '' -t 20000 >/dev/null
 said 'cannot accept'
-injected
+strace_off
 ended
 
 # --- What only the log is told.

@@ -45,26 +45,18 @@ cpu() {
 
 # trace_end leaves the count in $CALLS.  Counting slows the manager down, no matter.
 trace_begin() {
-	: >"$T/strace"
-	strace -qq -c -o "$T/count" -p "$PID" 2>"$T/strace" &
-	TRACER=$!
-	also_kill $TRACER
-	waitfor 10 grep -q 'TracerPid:[[:space:]]*[1-9]' "/proc/$PID/status"
+	strace_on -qq -c -o "$T/count"
 }
 
 trace_end() {
-	kill -INT $TRACER 2>/dev/null
-	wait $TRACER 2>/dev/null
+	strace_off
 	CALLS=$(awk '$NF == "total" { print $4 }' "$T/count")
 }
 
-# inject call error when: the manager's next such calls fail
+# inject call error when: the manager's next such calls fail, until trace_end
 inject() {
-	strace -qq -o "$T/injected" -e "trace=$1" \
-	    -e "inject=$1:error=$2:when=$3" -p "$PID" 2>"$T/strace" &
-	TRACER=$!
-	also_kill $TRACER
-	waitfor 10 grep -q 'TracerPid:[[:space:]]*[1-9]' "/proc/$PID/status"
+	strace_on -qq -o "$T/injected" -e "trace=$1" \
+	    -e "inject=$1:error=$2:when=$3"
 }
 
 injected() {
