@@ -1545,13 +1545,15 @@ worker_state(struct worker *w, enum state st)
 		watch_cold(&w->ctl);
 }
 
-/* The child executed prog, or reports why it could not. */
+/* The child executed prog, or reports why it could not; known once only. */
 static void
 worker_executed(struct worker *w)
 {
 	struct report	 rep;
 	ssize_t		 n;
 
+	if (w->exec.fd == -1)
+		return;
 	n = read(w->exec.fd, &rep, sizeof(rep));
 	watch_close(&w->exec);
 	if (n != sizeof(rep)) {
@@ -1683,8 +1685,7 @@ worker_read(struct worker *w)
 		 * never executed has read nothing, and reports that.
 		 */
 		unread = n == -1 && errno == ECONNRESET && w->inlen == 0;
-		if (w->exec.fd != -1)
-			worker_executed(w);
+		worker_executed(w);
 		worker_lost(w, unread);
 		return 0;
 	}
@@ -1816,8 +1817,7 @@ worker_dead(struct worker *w, int ws)
 	int		 asked, clean, young;
 
 	w->reaped = 1;
-	if (w->exec.fd != -1)
-		worker_executed(w);
+	worker_executed(w);
 	while (w->ctl.fd != -1 && worker_read(w) > 0)
 		continue;
 	if (w->conn != -1)

@@ -54,8 +54,10 @@ status() {
 # signal, so there is one more call every 10 ms (strace makes 10 ms short).
 N=3000
 start_daemon -r -n 4 -N 4 -l 512 /bin/worker
-# Long enough for the warning, which then does not come again for 20 seconds.
 is "$(client -n 30000 -c 256 | head -n 1)" "$(answered 30000)" "warmed up"
+# Has the warning, which then does not come again for 20 seconds: half of these
+# wait for much longer than it takes.
+is "$(client -n 8 -c 8 -q slow=500 | head -n 1)" "$(answered 8)" "saturated"
 heap=$(status RssAnon)
 trace_on
 is "$(client -n $N -c 256 | head -n 1)" "$(answered $N)" \
