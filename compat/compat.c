@@ -46,10 +46,18 @@ extern int	 compat_nothing;	/* C wants a file to declare something */
 static void	 close_counted(int);
 static int	 close_listed(int, const char *);
 static int	 poll_badfd(struct pollfd *, nfds_t);
-static int	 poll_revents(struct pollfd *, nfds_t, const fd_set *,
-		    const fd_set *, const fd_set *);
-static int	 poll_sets(const struct pollfd *, nfds_t, fd_set *, fd_set *,
-		    fd_set *);
+static int	 poll_isset(int, int);
+static int	 poll_revents(struct pollfd *, nfds_t);
+static void	 poll_set(int, int);
+static int	 poll_sets(const struct pollfd *, nfds_t);
+
+/*
+ * What pselect(2) looks for and what it found, as large as the descriptors
+ * are high: three arrays of fd_set, one behind the other, of nsets each.
+ */
+enum { READABLE, WRITABLE, URGENT, NARRAYS };
+static fd_set	*sets;
+static size_t	 nsets;
 
 int
 compat_pledge(const char *promises, const char *execpromises)
@@ -187,24 +195,26 @@ close_counted(int low)
 
 /*
  * ppoll(2) for macOS, whose only call that waits and changes the signal mask
- * in one step is pselect(2).  So a descriptor of FD_SETSIZE or more is EINVAL,
- * and a hangup wakes only who asks for POLLIN, POLLOUT or POLLPRI.
+ * in one step is pselect(2).  There is no limit to the descriptors, but a
+ * hangup wakes only who asks for POLLIN, POLLOUT or POLLPRI, and a descriptor
+ * that is not open may go unnoticed if it is higher than any that was.  Fails
+ * as ppoll(2), and with ENOMEM.  For a single thread.
  */
 int
 compat_ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *timeout,
     const sigset_t *sigmask)
 {
 	static const struct timespec	 zero;
-	fd_set				 rset, wset, eset;
 	nfds_t				 i;
 	int				 maxfd;
 
 	for (i = 0; i < nfds; i++)
 		fds[i].revents = 0;
 	for (;;) {
-		if ((maxfd = poll_sets(fds, nfds, &rset, &wset, &eset)) == -2)
+		if ((maxfd = poll_sets(fds, nfds)) == -2)
 			return -1;
-		if (pselect(maxfd + 1, &rset, &wset, &eset, timeout,
+		if (pselect(maxfd + 1, sets + READABLE * nsets,
+		    sets + WRITABLE * nsets, sets + URGENT * nsets, timeout,
 		    sigmask) != -1)
 			break;
 		/* A bad descriptor is a result: look for others, don't wait. */
@@ -212,41 +222,61 @@ compat_ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *timeout,
 			return -1;
 		timeout = &zero;
 	}
-	return poll_revents(fds, nfds, &rset, &wset, &eset);
+	return poll_revents(fds, nfds);
 }
 
 /*
  * Fill the sets from the descriptors not yet found bad.  Return the highest,
- * -1 for none, -2 with errno if one does not fit.
+ * -1 for none, -2 with errno if there is no memory.
  */
 static int
-poll_sets(const struct pollfd *fds, nfds_t nfds, fd_set *rset, fd_set *wset,
-    fd_set *eset)
+poll_sets(const struct pollfd *fds, nfds_t nfds)
 {
+	fd_set	*p;
 	nfds_t	 i;
+	size_t	 need;
 	int	 maxfd = -1;
 
-	FD_ZERO(rset);
-	FD_ZERO(wset);
-	FD_ZERO(eset);
+	for (i = 0; i < nfds; i++)
+		if (fds[i].fd > maxfd && !(fds[i].revents & POLLNVAL))
+			maxfd = fds[i].fd;
+	need = maxfd < 0 ? 1 : (size_t)maxfd / FD_SETSIZE + 1;
+	if (need > nsets) {
+		if ((p = realloc(sets, NARRAYS * need * sizeof(*p))) == NULL)
+			return -2;
+		sets = p;
+		nsets = need;
+	}
+	memset(sets, 0, NARRAYS * nsets * sizeof(*sets));
 	for (i = 0; i < nfds; i++) {
 		if (fds[i].fd < 0 || fds[i].revents & POLLNVAL)
 			continue;
-		if (fds[i].fd >= (int)FD_SETSIZE) {
-			errno = EINVAL;
-			return -2;
-		}
 		if (fds[i].events & POLLIN)
-			FD_SET(fds[i].fd, rset);
+			poll_set(READABLE, fds[i].fd);
 		if (fds[i].events & POLLOUT)
-			FD_SET(fds[i].fd, wset);
+			poll_set(WRITABLE, fds[i].fd);
 		if (fds[i].events & POLLPRI)
-			FD_SET(fds[i].fd, eset);
-		if (fds[i].events & (POLLIN | POLLOUT | POLLPRI) &&
-		    fds[i].fd > maxfd)
-			maxfd = fds[i].fd;
+			poll_set(URGENT, fds[i].fd);
 	}
 	return maxfd;
+}
+
+/*
+ * FD_SET(3) and FD_ISSET(3) on an array of them.  Both may check that the
+ * number is below FD_SETSIZE, and of each fd_set it is.
+ */
+static void
+poll_set(int array, int fd)
+{
+	FD_SET(fd % (int)FD_SETSIZE,
+	    &sets[array * nsets + (size_t)fd / FD_SETSIZE]);
+}
+
+static int
+poll_isset(int array, int fd)
+{
+	return FD_ISSET(fd % (int)FD_SETSIZE,
+	    &sets[array * nsets + (size_t)fd / FD_SETSIZE]) != 0;
 }
 
 /* Mark the descriptors that are not open; return if there was a new one. */
@@ -273,8 +303,7 @@ poll_badfd(struct pollfd *fds, nfds_t nfds)
  * POLLNVAL is not asked for, as it stands for any device on macOS.
  */
 static int
-poll_revents(struct pollfd *fds, nfds_t nfds, const fd_set *rset,
-    const fd_set *wset, const fd_set *eset)
+poll_revents(struct pollfd *fds, nfds_t nfds)
 {
 	struct pollfd	 pfd;
 	nfds_t		 i;
@@ -284,11 +313,11 @@ poll_revents(struct pollfd *fds, nfds_t nfds, const fd_set *rset,
 		if (fds[i].fd < 0)
 			continue;
 		if (!(fds[i].revents & POLLNVAL)) {
-			if (FD_ISSET(fds[i].fd, rset))
+			if (poll_isset(READABLE, fds[i].fd))
 				fds[i].revents |= fds[i].events & POLLIN;
-			if (FD_ISSET(fds[i].fd, wset))
+			if (poll_isset(WRITABLE, fds[i].fd))
 				fds[i].revents |= fds[i].events & POLLOUT;
-			if (FD_ISSET(fds[i].fd, eset))
+			if (poll_isset(URGENT, fds[i].fd))
 				fds[i].revents |= fds[i].events & POLLPRI;
 			pfd.fd = fds[i].fd;
 			pfd.events = fds[i].events;

@@ -34,6 +34,9 @@
 #ifndef _DARWIN_C_SOURCE
 #define _DARWIN_C_SOURCE
 #endif
+#ifndef _DARWIN_UNLIMITED_SELECT
+#define _DARWIN_UNLIMITED_SELECT
+#endif
 #elif defined(__NetBSD__)
 #ifndef _NETBSD_SOURCE
 #define _NETBSD_SOURCE
