@@ -18,6 +18,9 @@ JAIL=$T/jail		# holds /bin/worker and nothing else
 SOCK=$T/sock
 LOG=$T/log		# what kfcgi -d says
 WHO=nobody		# procuser
+# It survives the start, which takes a tenth of a second, but no second: a pool
+# of it never gets healthy.
+HOPELESS="/bin/worker -s 400 -S ABRT"
 PID=			# the manager
 KILL=
 NTESTS=0
@@ -153,6 +156,18 @@ waitfor() {
 		[ "$_n" -gt 0 ] || return 1
 		_n=$((_n - 1))
 		sleep 0.05
+	done
+}
+
+# tries n command...: until it succeeds, so often at most: where the machine may
+# have been too slow for what is to be shown
+tries() {
+	_t=$1
+	shift
+	while ! "$@"; do
+		_t=$((_t - 1))
+		[ "$_t" -gt 0 ] || return 1
+		diag "once more: $*"
 	done
 }
 

@@ -72,11 +72,14 @@ syslogd_start
 
 # A pool that was never healthy: that takes its time, so have it done at the
 # end of this file.
-"$KFCGI" -p "$JAIL" -s "$T/hopeless" -U "$WHO" -n 1 /bin/worker -s 300 -S ABRT \
-    2>"$T/hopeless.err"
-is "$?" 0 "started: one that has no future"
-HOPELESS=$(manager_pid "$T/hopeless")
-also_kill "$HOPELESS"
+hopeless() {
+	"$KFCGI" -p "$JAIL" -s "$T/hopeless" -U "$WHO" -n 1 $HOPELESS \
+	    2>"$T/hopeless.err"
+}
+
+ok "started: one that has no future" tries 3 hopeless
+NOFUTURE=$(manager_pid "$T/hopeless")
+also_kill "$NOFUTURE"
 
 for r in '' -r; do
 	pool=${r:-fixed}
@@ -384,8 +387,8 @@ for r in '' -r; do
 done
 
 # The one without a future has found its end [F3].
-ok "giving up" waitfor 60 dead "$HOPELESS"
-LOGPID=$HOPELESS
+ok "giving up" waitfor 60 dead "$NOFUTURE"
+LOGPID=$NOFUTURE
 tells CRIT "no worker has ever lived for a second or served a request:\
  giving up" "giving up is critical"
 like "$(text | sed -n 's/^next worker in \([0-9]*\) ms$/\1/p' |

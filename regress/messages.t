@@ -64,10 +64,15 @@ mkdir -p "$T/jail2/bin" && cp "$JAIL/bin/worker" "$T/jail2/bin"
 "$KFCGI" -d -p "$T/jail2" -s "$T/deaf" -U "$WHO" -n 1 /bin/worker -t \
     </dev/null >"$T/deaf.log" 2>&1 &
 DEAF=$!
-"$KFCGI" -d -p "$T/jail2" -s "$T/young" -U "$WHO" -n 1 /bin/worker -s 300 -S ABRT \
-    </dev/null >"$T/young.log" 2>&1 &
-YOUNG=$!
-also_kill $DEAF $YOUNG
+also_kill $DEAF
+hopeless() {
+	"$KFCGI" -d -p "$T/jail2" -s "$T/young" -U "$WHO" -n 1 $HOPELESS \
+	    </dev/null >"$T/young.log" 2>&1 &
+	YOUNG=$!
+	also_kill $YOUNG
+	waitfor 20 grep -q 'started:' "$T/young.log"
+}
+tries 3 hopeless
 waitfor 20 grep -q started: "$T/deaf.log"
 kill -HUP $DEAF
 

@@ -88,7 +88,7 @@ refused "dies at once" \
     "worker [0-9]* of /bin/worker was killed by signal 11 " /bin/worker -S 11
 refused "dies soon" \
     "worker [0-9]* of /bin/worker was killed by signal 6 " \
-    /bin/worker -s 40 -S 6
+    /bin/worker -s 10 -S 6
 refused "all the same with -r" \
     "worker [0-9]* of /bin/worker exited with status 7" -r /bin/worker -E 7
 
