@@ -410,9 +410,9 @@ main(int argc, char *argv[])
 	terminal_narrow();
 	detach();
 	log_open();
+	output_open();
 	jail_enter();
 	prog_look();
-	output_open();
 	if ((variable ? setenv("FCGI_LISTENSOCK_DESCRIPTORS", "3", 1) :
 	    unsetenv("FCGI_LISTENSOCK_DESCRIPTORS")) == -1)
 		fatal("cannot set the environment: %s", strerror(errno));
@@ -2115,8 +2115,9 @@ episode(int64_t *last)
 
 /*
  * The pipe for the workers' output [I2].  It is one for all: a pipe each
- * would double what is polled per request.  Made after the drop, so that a
- * worker may open /dev/stderr, and never written to by us.
+ * would double what is polled per request.  Never written to by us.  Linux
+ * lets a worker open it again: as /dev/stderr it may, but nobody shall read
+ * there what is meant for the log, hence made as root.
  */
 static void
 output_open(void)
@@ -2127,6 +2128,8 @@ output_open(void)
 	    fd_flags(output[1], 0) == -1)
 		fatal("cannot make a pipe for the workers' output: %s",
 		    strerror(errno));
+	/* The others have no modes for pipes, and no need for them. */
+	(void)fchmod(output[1], 0222);
 }
 
 /* Logs the workers' output by lines; a longer line in pieces. */

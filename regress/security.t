@@ -864,8 +864,8 @@ for r in "" -r; do
 	fi
 	# Programs want /dev/stderr.  The other half needs /proc.
 	is "$(answer 'write 2')" done "$name: standard error can be opened"
-	is "$(answer 'read 2')" done \
-	    "$name: even for reading, which takes lines from the log"
+	is "$(answer 'read 2')" "$access" \
+	    "$name: but not read: nobody takes lines from the log"
 	like "$(answer 'write exe')" "$access|Text file busy" \
 	    "$name: /proc/self/exe cannot be written"
 	is "$(answer 'cwd/..')" "the same" "$name: /proc/self/cwd/.."
@@ -888,9 +888,11 @@ for r in "" -r; do
 		is "$(answer "$f")" "$opened" \
 		    "$name: /proc/<worker>/$f: same user"
 	done
-	for f in maps environ fd fd/1 root/ cwd/ auxv; do
+	for f in maps environ fd root/ cwd/ auxv; do
 		is "$(answer "$f")" done "$name: /proc/<worker>/$f: same user"
 	done
+	is "$(answer fd/1)" "$access" \
+	    "$name: /proc/<worker>/fd/1: the log's pipe is not read"
 	stop
 
 	# With /proc in a jail.
