@@ -97,15 +97,16 @@ for r in "" "-r -w 0"; do
 	waitfor 10 has_workers 2
 	# Asleep for good: ppoll(2) without a timeout.
 	sleeping() {
-		strace -o "$T/sleep" -p "$PID" -e trace=ppoll 2>"$T/strace" &
+		strace -o "$T/sleep" -p "$PID" -e trace=ppoll,pselect6 \
+		    2>"$T/strace" &
 		_s=$!
 		also_kill $_s
 		waitfor 10 grep -q attached "$T/strace"
 		sleep 0.1	# in which it does nothing
 		kill -INT $_s
 		wait $_s 2>/dev/null
-		[ "$(grep -c ppoll "$T/sleep")" -eq 1 ] &&
-		    grep -q 'NULL, \[\]' "$T/sleep"
+		[ "$(grep -Ec 'ppoll|pselect6' "$T/sleep")" -eq 1 ] &&
+		    grep -Eq 'NULL, (\[\]|\{sigmask=\[\])' "$T/sleep"
 	}
 	ok "sleeps without a timeout ${r:-(fixed)}" waitfor 10 sleeping
 	stop
