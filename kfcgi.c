@@ -228,7 +228,7 @@ static void	 watch_swap(size_t, size_t);
 static void	 watch_hot(struct watch *);
 static void	 watch_cold(struct watch *);
 static void	 watch_close(struct watch *);
-static int	 fd_ready(int, short);
+static int	 fd_ready(int, short, int);
 
 static void	 log_open(void);
 static void	 logit(int, const char *, ...)
@@ -240,7 +240,7 @@ static int	 episode(int64_t *);
 static int	 log_blocked(void);
 static void	 log_line(int, const char *);
 static void	 output_open(void);
-static void	 output_read(void);
+static int	 output_read(void);
 static void	 output_line(void);
 static void	 output_dropped(void);
 static void	 output_show(void);
@@ -323,6 +323,7 @@ static int64_t	 calm_due;
 /* Log. */
 static int	 logfd = -1;		/* the C library's syslog socket */
 static struct stat logst;
+static int	 logwait;		/* milliseconds for syslogd to read */
 static unsigned long lost_lines;
 static char	 line[LINE_SIZE];	/* of output, not yet complete */
 static size_t	 linelen;
@@ -933,7 +934,7 @@ events(int n)
 		hotready++;
 	}
 	if (n > 0 && pollfds[1].revents) {
-		output_read();
+		(void)output_read();
 		n--;
 		hotready++;
 	}
@@ -1021,7 +1022,13 @@ timers(void)
 static void
 finish(void)
 {
-	output_read();
+	int	 i;
+
+	/* All that is in the pipe; bounded, since somebody may have escaped. */
+	for (i = 0; i < 64 && output_read(); i++)
+		continue;
+	/* Nobody is held up any more, and it should be known how it ended. */
+	logwait = SECOND;
 	output_line();
 	output_dropped();
 	if (up)
@@ -1220,7 +1227,7 @@ pool_accept(void)
 	while (!stopping && (!TAILQ_EMPTY(&orphans) ||
 	    (backed_up && now >= accept_due))) {
 		if (accepted && !saturated && TAILQ_EMPTY(&orphans) &&
-		    !fd_ready(listenfd, POLLIN)) {
+		    !fd_ready(listenfd, POLLIN, 0)) {
 			backed_up = 0;
 			return;
 		}
@@ -1520,7 +1527,8 @@ fail:
 	memset(&rep, 0, sizeof(rep));
 	rep.error = errno;
 	(void)strlcpy(rep.call, call, sizeof(rep.call));
-	(void)write(ex, &rep, sizeof(rep));
+	if (write(ex, &rep, sizeof(rep)) == -1)
+		_exit(126);		/* the manager is gone */
 	_exit(127);
 }
 
@@ -1823,7 +1831,7 @@ worker_dead(struct worker *w, int ws)
 	if (w->conn != -1)
 		worker_lost(w, 0);
 	watch_close(&w->ctl);	/* another of its processes may have it */
-	output_read();
+	(void)output_read();
 
 	was = w->state;
 	asked = was == LEAVING || was == KILLED;
@@ -2009,16 +2017,19 @@ watch_close(struct watch *wt)
 	fd_close(&wt->fd);
 }
 
-/* Whether reading or writing would not block, as far as poll(2) can tell. */
+/*
+ * Whether reading or writing would not block, as far as poll(2) can tell, or
+ * comes to that within ms milliseconds.
+ */
 static int
-fd_ready(int fd, short events)
+fd_ready(int fd, short events, int ms)
 {
 	struct pollfd	 pfd;
 
 	pfd.fd = fd;
 	pfd.events = events;
 	pfd.revents = 0;
-	return poll(&pfd, 1, 0) != 0;
+	return poll(&pfd, 1, ms) != 0;
 }
 
 /*
@@ -2058,21 +2069,24 @@ vlogit(int prio, const char *fmt, va_list ap)
 	if (prio == LOG_DEBUG && !verbose)
 		return;
 	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
-	if ((debug && fd_ready(STDERR_FILENO, POLLOUT)) ||
+	if ((debug && fd_ready(STDERR_FILENO, POLLOUT, 0)) ||
 	    (!up && prio <= LOG_ERR))
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
 	log_line(prio, buf);
 }
 
-/* Whether syslog(3) would wait for syslogd to read. */
+/* Whether syslog(3) would wait for syslogd to read, longer than we do. */
 static int
 log_blocked(void)
 {
 	struct stat	 st;
 
-	return logfd != -1 && fstat(logfd, &st) == 0 &&
-	    st.st_dev == logst.st_dev && st.st_ino == logst.st_ino &&
-	    !fd_ready(logfd, POLLOUT);
+	if (logfd == -1 || fstat(logfd, &st) == -1 ||
+	    st.st_dev != logst.st_dev || st.st_ino != logst.st_ino ||
+	    fd_ready(logfd, POLLOUT, logwait))
+		return 0;
+	logwait = 0;
+	return 1;
 }
 
 /* Gives one line to syslogd, or counts it if that would block. */
@@ -2132,8 +2146,11 @@ output_open(void)
 	(void)fchmod(output[1], 0222);
 }
 
-/* Logs the workers' output by lines; a longer line in pieces. */
-static void
+/*
+ * Logs the workers' output by lines; a longer line in pieces.  Returns whether
+ * there may be more.
+ */
+static int
 output_read(void)
 {
 	static char	 buf[OUTPUT_CHUNK];
@@ -2143,7 +2160,7 @@ output_read(void)
 
 	if (!up || output[0] == -1 ||
 	    (n = read(output[0], buf, sizeof(buf))) <= 0)
-		return;
+		return 0;
 	for (p = buf; n > 0; p += len, n -= len) {
 		nl = memchr(p, '\n', n);
 		len = nl == NULL ? (size_t)n : (size_t)(nl - p);
@@ -2158,6 +2175,7 @@ output_read(void)
 		if (nl != NULL)
 			len++;
 	}
+	return 1;
 }
 
 /* Logs a line of output, or counts it if there were too many. */
@@ -2203,13 +2221,13 @@ output_show(void)
 
 	/* Bounded: somebody may still be writing. */
 	for (i = 0; i < 16; i++) {
-		if ((n = read(output[0], buf, sizeof(buf))) <= 0)
-			break;
-		(void)write(STDERR_FILENO, buf, n);
+		if ((n = read(output[0], buf, sizeof(buf))) <= 0 ||
+		    write(STDERR_FILENO, buf, n) == -1)
+			return;
 		last = buf[n - 1];
 	}
 	if (last != '\n')
-		(void)write(STDERR_FILENO, "\n", 1);
+		(void)dprintf(STDERR_FILENO, "\n");
 }
 
 static const char *

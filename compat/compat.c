@@ -196,9 +196,9 @@ close_counted(int low)
 /*
  * ppoll(2) for macOS, whose only call that waits and changes the signal mask
  * in one step is pselect(2).  There is no limit to the descriptors, but a
- * hangup wakes only who asks for POLLIN, POLLOUT or POLLPRI, and a descriptor
- * that is not open may go unnoticed if it is higher than any that was.  Fails
- * as ppoll(2), and with ENOMEM.  For a single thread.
+ * hangup wakes only who asks for POLLIN, POLLOUT or POLLPRI, and one that is
+ * not open, and higher than any that was, may be reported as ready.  Fails as
+ * ppoll(2), and with ENOMEM.  For a single thread.
  */
 int
 compat_ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *timeout,

@@ -100,7 +100,7 @@ stop
 # A connection whose worker died before reading it goes to another [F4].
 start -r -n 1 -N 1 /bin/worker
 w=$(workers)
-kill -STOP "$w"
+freeze "$w"
 client -q '' >"$T/moved" 2>&1 &
 moved=$!
 ok "handed to a stopped worker" waitfor 10 logged "worker $w has connection 1"

@@ -131,7 +131,8 @@ main(int argc, char *argv[])
 	alarm(LIFETIME);
 	while (nworkers < n)
 		if (!start()) {
-			(void)write(p[1], "", 1);
+			if (write(p[1], "", 1) == -1)
+				err(1, "write");
 			errx(1, "%s: cannot start %d", prog[0], n);
 		}
 	close(p[1]);

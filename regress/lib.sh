@@ -192,6 +192,19 @@ has_state() {
 	return 1
 }
 
+# freeze pid...: until SIGCONT; a signal takes its time to arrive
+freeze() {
+	kill -STOP "$@"
+	waitfor 10 all_frozen "$@"
+}
+
+all_frozen() {
+	for _p in "$@"; do
+		# Or t, if it is traced.
+		has_state "$_p" T || has_state "$_p" t || return 1
+	done
+}
+
 all_dead() {
 	for _p in "$@"; do
 		alive "$_p" && return 1

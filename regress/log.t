@@ -386,6 +386,22 @@ for r in '' -r; do
 	end_manager
 done
 
+# The last words: nearly a pipe full of them, and nobody is left to read for.
+ok "last words: start" begin -n 1 /bin/worker
+w=$(workers)
+freeze "$PID"
+like "$(fetch 'flood=5000')" '^pid' "last words: 5,000"
+kill -KILL "$w"
+waitfor 10 has_state "$w" Z
+kill -TERM "$PID"
+kill -CONT "$PID"
+waitfor 30 dead "$PID"
+tells INFO stopped "last words: the end"
+# The lost may have been kfcgi's own, of which there are three before the end.
+ok "last words: all told, or counted as dropped or lost" between 5000 \
+    "$(total | sed 's/ .*//')" 5003
+PID=
+
 # The one without a future has found its end [F3].
 ok "giving up" waitfor 60 dead "$NOFUTURE"
 LOGPID=$NOFUTURE
@@ -437,7 +453,7 @@ PID=
 
 # One that is stopped by a signal; then the worker dies, too.
 ok "start" begin -r -n 2 -N 2 /bin/worker
-kill -STOP "$SYSLOGD"
+freeze "$SYSLOGD"
 client -o -n 40 -c 2 -q flood=50 -t 60000 >"$T/stopped"
 is "$(cat "$T/stopped")" \
     "answered 40 refused 0 reset 0 cut 0 timeout 0 bad 0" \

@@ -204,7 +204,7 @@ for what in TERM KILL alone; do
 	case $what in
 	TERM)	kill -TERM $shell;;
 	KILL)	kill -KILL $pid;;
-	alone)	kill -STOP $pid
+	alone)	freeze $pid
 		kill -KILL $shell
 		kill -CONT $pid;;
 	esac
@@ -279,7 +279,7 @@ waitfor 20 has_workers 1
 : >"$JAIL/nomem"
 w=$(workers)
 n=$(grep -c 'has connection' "$LOG")
-kill -STOP "$w"
+freeze "$w"
 client -q '' >/dev/null 2>&1 &
 also_kill $!
 waitfor 10 logged 'has connection' $((n + 1))
@@ -314,8 +314,7 @@ ended
 syslogd_stop
 syslogd_start 5
 start_daemon -n 1 /bin/worker
-kill -STOP "$SYSLOGD"
-waitfor 10 has_state "$SYSLOGD" T
+freeze "$SYSLOGD"
 fetch 'flood=99' >/dev/null
 kill -CONT "$SYSLOGD"
 ok "lines that syslogd did not read" waitfor 20 eval '

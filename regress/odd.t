@@ -117,7 +117,7 @@ start -r -n 1 -N 4 -w 2 /bin/worker
 client -n 4 -c 4 -q slow=500 >/dev/null
 waitfor 10 has_workers 4
 before=$(workers)
-kill -STOP "$PID"
+freeze "$PID"
 client -n 4 -c 4 -q slow=300 -t 20000 -P >"$T/stopped" 2>&1 &
 load=$!
 sleep 2.5	# longer than -w

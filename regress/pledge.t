@@ -283,7 +283,7 @@ exercise() {
 		waitfor 10 has_workers 2
 		# A connection that its worker never read goes to another.
 		for p in $(workers); do
-			kill -STOP "$p"
+			freeze "$p"
 		done
 		_n=$(grep -c "has connection" "$LOG")
 		client -q "" >"$T/moved" 2>&1 &
@@ -391,7 +391,7 @@ deaf() {
 	PID=$(manager_pid "$SOCK")
 	ok "$name: deaf workers" test -n "$PID" || return
 	if [ -z "$mode" ]; then
-		kill -STOP "$SYSLOGD"
+		freeze "$SYSLOGD"
 		fetch flood=300 >/dev/null
 		ok "$name: a syslogd that hangs" waitfor 20 log_blocked
 		kill -CONT "$SYSLOGD"

@@ -243,7 +243,7 @@ done
 # In a fixed pool even if none at all is left.
 ok "fixed: start" start -n 4 /bin/worker -g
 occupy 1
-kill -STOP "$PID"
+freeze "$PID"
 kill -KILL $(workers)
 ok "fixed: somebody else takes the place of all" occupy 4
 client -o -n 8 -c 8 -t 60000 >"$T/load" &
@@ -269,7 +269,7 @@ also_kill $OTHER $OTHERWORKERS
 SOCK=$MINE
 limited -n 40
 ok "start" start -r -n 3 -N 6 /bin/worker
-kill -STOP $OTHERWORKERS
+freeze $OTHERWORKERS
 "$REGRESS/client" -s "$T/other" -o -n 50 -c 50 -t 100000 >"$T/otherload" &
 otherload=$!
 ok "fifty descriptors under way" waitfor 20 eval '

@@ -23,7 +23,7 @@ for r in "" -r; do
 	# TERM beats HUP [H3].
 	for order in "HUP TERM" "TERM HUP"; do
 		start $r -n 3 /bin/worker
-		kill -STOP "$PID"	# so that it sees both at once
+		freeze "$PID"	# so that it sees both at once
 		for sig in $order; do
 			kill -$sig "$PID"
 		done
