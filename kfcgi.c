@@ -26,23 +26,25 @@
  * back when the cookie is; it keeps between n and N workers.  The fixed pool
  * is the variable one with n == N and nobody ever busy.
  *
+ * The program is judged away from traffic: a worker on trial is started like
+ * any other, but no client can reach it.  See the comment over "trial" below.
+ *
  * A worker is in exactly one state, and on that state's queue:
  *
- *	TRIAL	 started with its whole generation (at start, on SIGHUP), gets
- *		 nothing to do until all of it has been executed and is alive
+ *	TRIAL	 is on trial: gets nothing to do, belongs to no generation
+ *	STARTING was forked for the pool, but has not yet executed prog
  *	IDLE	 may be handed a connection; fixed: serves
  *	BUSY	 has a connection, its cookie is outstanding
  *	DRAIN	 as BUSY, but leaves when the cookie is back
- *	LOST	 closed its control socket: is it dying, or just broken?
+ *	LOST	 closed its control socket: it is dying, or just broken
  *	LEAVING	 was told to go (SIGTERM)
  *	KILLED	 was made to go (SIGKILL)
  *
- * "The pool" is IDLE, BUSY and LOST.  A worker is forgotten when it has been
- * reaped, never before.
+ * The pool is what is STARTING, IDLE, BUSY or LOST of the present generation.
+ * A worker is forgotten when it has been reaped, never before.
  *
  * All signals are blocked but inside ppoll(2), where the manager spends its
- * idle time and the only place where it may wait.  [A1] and the like refer
- * to clauses of the design.
+ * idle time and the only place where it may wait.
  */
 
 #include "compat/compat.h"
@@ -84,26 +86,35 @@
 #define CONTROL_FD	3		/* a worker's control socket, with -r */
 
 /* Times, in milliseconds. */
-#define TRIAL_TIME	100		/* must be survived by a generation */
-#define HEALTHY_AGE	1000		/* or one request: then it works */
-#define BRAKE_MIN	100
-#define BRAKE_MAX	10000
+#define SECOND		1000
+#define TRIAL_TIME	1000		/* who dies sooner dies young */
+#define TRIAL_GRACE	500		/* for one that passed to go */
+#define TRIAL_VALID	10000		/* no doubt for so long after one */
+#define RETRY_MIN	100		/* from a failed trial to the next, */
+#define RETRY_MAX	10000		/* doubling */
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
+#define GROW_WAIT	10		/* for somebody to come back */
 #define FULL_TIME	100		/* of saturation before a warning */
-#define EPISODE		(2 * BRAKE_MAX)	/* of calm, then warn again */
+#define EPISODE		20000		/* of calm, then warn again */
 #define SETTLE		100		/* of calm, then watch the idle */
 #define SIGNAL_CHECK	10		/* longest deafness when always busy */
-#define SECOND		1000
+
+#define SLICE		8		/* workers started in a turn */
+#define STORM		100		/* young deaths in a second */
+#define KINDS		8		/* of death, joined in the log */
 
 #define LINE_SIZE	1000		/* bytes of output in a syslog line */
 #define LINES_MAX	100		/* lines of output in a second */
-#define OUTPUT_CHUNK	16384		/* read from the workers at a time */
+#define OUTPUT_CHUNK	16384		/* read from the workers at a time, */
+#define OUTPUT_TURNS	8		/* so often before a death is told */
+#define WORDS_SIZE	8192		/* of output, shown if a start fails */
 
 enum state {
 	TRIAL,
+	STARTING,
 	IDLE,
 	BUSY,
 	DRAIN,
@@ -113,38 +124,28 @@ enum state {
 	NSTATES
 };
 
-struct worker;
-
-/* A descriptor that is polled for a worker; fd is -1 when closed. */
-struct watch {
-	int		 fd;
-	size_t		 slot;		/* in pollfds and watches */
-	struct worker	*w;
-};
+/* What a poll slot stands for; those from SLOT_WORKER on are workers'. */
+enum { SLOT_LISTENER, SLOT_OUTPUT, SLOT_WORKER };
 
 struct worker {
 	TAILQ_ENTRY(worker) entry;	/* of its state's queue */
 	enum state	 state;
-	pid_t		 pid;		/* soon also its process group [D6] */
-	struct watch	 exec;		/* end-of-file: it was executed */
-	struct watch	 ctl;		/* control socket, -1 if fixed */
-	int		 conn;		/* connection it has, or -1 [E4] */
+	int		 gen;		/* generation, NO_GEN on trial */
+	pid_t		 pid;		/* soon also its process group */
+	size_t		 slot;		/* in polled, 0 if in none */
+	int		 exec;		/* end-of-file: it was executed */
+	int		 ctl;		/* control socket, -1 if fixed */
+	int		 conn;		/* connection it has, or -1 */
 	uint64_t	 cookie;	/* that goes with it */
-	unsigned char	 in[2 * sizeof(uint64_t)]; /* of its cookie... */
-	size_t		 inlen;		/* ...so many bytes are back */
+	unsigned char	 said[2 * sizeof(uint64_t)]; /* of its cookie, */
+	size_t		 saidlen;	/* so many bytes */
 	uint64_t	 served;	/* cookies that came back */
 	int64_t		 started;
 	int64_t		 since;		/* when this state was entered */
 	int64_t		 due;		/* LOST, LEAVING: when patience ends */
-	int		 failed;	/* not executed, and that was logged */
+	int		 failed;	/* was not executed, as is logged */
 	int		 cut;		/* its connection was closed on it */
 	int		 reaped;	/* its pid is no longer ours */
-};
-
-/* A connection that has no worker: its worker died before taking it [F4]. */
-struct orphan {
-	TAILQ_ENTRY(orphan) entry;
-	int		 conn;
 };
 
 /* What a child reports when it cannot execute prog. */
@@ -154,7 +155,10 @@ struct report {
 };
 
 TAILQ_HEAD(workers, worker);
-TAILQ_HEAD(orphans, orphan);
+
+#define NO_GEN		-1
+
+struct kind;
 
 static void	 usage(const char *, ...) __dead
 		    __attribute__((__format__(printf, 1, 2)));
@@ -177,6 +181,7 @@ static void	 prog_look(void);
 
 static void	 loop(void) __dead;
 static int64_t	 clock_ms(void);
+static void	 sooner(int64_t *, int64_t);
 static int64_t	 deadline(void);
 static void	 events(int);
 static void	 signals(void);
@@ -184,51 +189,68 @@ static void	 timers(void);
 static void	 finish(void) __dead;
 
 static void	 trial_begin(void);
-static void	 trial_commit(void);
+static void	 trial_time(void);
+static void	 trial_pass(void);
 static void	 trial_fail(const char *, ...)
 		    __attribute__((__format__(printf, 1, 2)));
+static void	 trial_dead(const struct worker *, int);
+static void	 start_fail(const char *);
 static void	 stop(int, int64_t);
 static void	 kill_all(void);
 static void	 status(void);
+
+static void	 pool_renew(void);
+static void	 pool_renewed(void);
 static size_t	 pool_count(void);
+static int64_t	 pool_when(size_t);
+static size_t	 pool_places(void);
+static int	 pool_start(void);
 static void	 pool_fill(void);
 static void	 pool_accept(void);
+static void	 pool_grow(void);
 static void	 pool_shrink(void);
 static void	 pool_reap(void);
-static void	 pool_full(void);
-static int	 pool_healthy(void);
-static void	 brake(void);
-static void	 start_failed(void);
+static void	 listener_restore(int);
+static int	 conn_accept(void);
+static int	 conn_wait(void);
 static int	 conn_next(void);
 static void	 conn_keep(int);
 
 static struct worker *worker_start(enum state);
-static void	 worker_child(int, int) __dead;
+static void	 worker_child(int, int, int) __dead;
+static void	 queue_insert(struct worker *, enum state);
+static void	 queue_remove(struct worker *);
 static void	 worker_state(struct worker *, enum state);
 static void	 worker_executed(struct worker *);
 static int	 worker_assign(struct worker *, int);
 static int	 worker_read(struct worker *);
 static void	 worker_ack(struct worker *);
 static void	 worker_lost(struct worker *, int);
+static void	 worker_cut(struct worker *);
 static const char *worker_excuse(const struct report *);
 static void	 worker_fault(struct worker *, const char *);
 static void	 worker_stop(struct worker *);
-static int	 worker_young(const struct worker *);
 static void	 worker_kill(struct worker *, int);
 static void	 worker_dead(struct worker *, int);
 static void	 worker_leftovers(const struct worker *, int, int);
-static int	 death_level(const struct worker *, int, int);
 static struct worker *worker_find(pid_t);
+
+static void	 death_count(const struct worker *, int);
+static void	 death_young(int);
+static void	 death_log(int, int, const char *, ...)
+		    __attribute__((__format__(printf, 3, 4)));
+static void	 death_more(struct kind *);
+static int	 death_level(const struct worker *, int, int);
 
 static int	 fd_flags(int, int);
 static void	 fd_close(int *);
-static int	 watch_reserve(void);
-static void	 watch_add(struct watch *, int);
-static void	 watch_swap(size_t, size_t);
-static void	 watch_hot(struct watch *);
-static void	 watch_cold(struct watch *);
-static void	 watch_close(struct watch *);
 static int	 fd_ready(int, short, int);
+static int	 poll_reserve(void);
+static void	 poll_add(struct worker *, int);
+static void	 poll_swap(size_t, size_t);
+static void	 poll_hot(struct worker *);
+static void	 poll_cold(struct worker *);
+static void	 poll_remove(struct worker *);
 
 static void	 log_open(void);
 static void	 logit(int, const char *, ...)
@@ -243,9 +265,9 @@ static void	 output_open(void);
 static int	 output_read(void);
 static void	 output_line(void);
 static void	 output_dropped(void);
+static void	 output_note(const char *, size_t);
 static void	 output_show(void);
 static const char *lifetime(const struct worker *);
-static int	 killed(int);
 static const char *cause(int);
 
 /* The command line. */
@@ -273,9 +295,11 @@ static int	 startfd = -1;		/* to the process in start_wait() */
 static pid_t	 starter = -1;		/* its pid if it is our child (-d) */
 static struct stat sockst;		/* the socket that we made */
 static struct rlimit caller_nofile;	/* as workers shall have it [D5] */
-static sigset_t	 nomask;
+static int	 trialfd = -1;		/* fixed: a listener without a name */
+static sigset_t	 nomask;		/* for workers */
+static sigset_t	 waitmask;		/* in ppoll(2): what is caught comes */
 static const int caught[] = {
-	SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGUSR1,
+	SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1,
 #ifdef SIGINFO
 	SIGINFO,
 #endif
@@ -283,42 +307,126 @@ static const int caught[] = {
 static int	 progerr = -1;		/* errno of stat(prog), 0 if there */
 static int	 progdir;		/* it is a directory */
 
-/* The pool. */
-static struct workers queue[NSTATES];	/* IDLE: last idle first [E2] */
-static size_t	 in[NSTATES];		/* length of each queue */
-static struct orphans orphans = TAILQ_HEAD_INITIALIZER(orphans);
-static int64_t	 now;			/* milliseconds, monotonic */
+/*
+ * The present; milliseconds of the monotonic clock.  It is read once a turn of
+ * the loop, after ppoll(2), where alone time passes.
+ */
+static int64_t	 now;
+
 static int	 up;			/* the start succeeded */
-static int	 trial;			/* a generation is on trial... */
-static size_t	 trial_left;		/* ...not all yet executed... */
-static int64_t	 trial_due;		/* ...or that until then */
-static int	 again;			/* SIGHUP came during the trial */
 static int	 stopping;
-static int64_t	 stop_due;
+static int64_t	 stop_due;		/* then who is left is killed */
 static int	 exitstatus;
-static int	 proven;		/* there was a healthy worker */
-static size_t	 braked;		/* replacements that wait... */
-static int64_t	 brake_due;		/* ...until then [F3] */
-static int64_t	 brake_delay;
-static int64_t	 brake_last;		/* when the brake was last applied */
-static size_t	 nworkers;		/* in any state */
-static int	 backed_up;		/* connections may be waiting */
-static int	 saturated;		/* they do, and nobody can take them */
-static int	 full;			/* because all N workers are busy */
-static int64_t	 full_due;		/* not to be told before that */
-static int64_t	 accept_due;		/* no accept before that [J1] */
-static int64_t	 full_last, short_last, fork_last; /* episodes */
-static uint64_t	 handed, deaths, restarts;
 
 /*
- * What is polled: the listener and the workers' output in the first two
- * slots, then up to nhot what must always be watched, then idle workers.
+ * The trial: whether the program works is asked of a worker that no client can
+ * reach, never of those that serve.
+ *
+ * 1. A worker that dies young either cannot start, or died of a request.  Only
+ *    the first is a reason to refuse a start, to keep the old workers at a
+ *    reload, or to wait before the next is started.  Taken for the first, the
+ *    second would let one bad request, or workers that recycle themselves as
+ *    they should, take the service down.
+ * 2. Nobody can tell the two apart by looking at the death: in a fixed pool
+ *    we do not even see the connections.
+ *
+ * So there is at most one worker on trial.  It is started for a new generation
+ * (a start, a SIGHUP) or in doubt (a worker died young), and passes when it
+ * has lived for TRIAL_TIME.  While the program is known to be broken nobody
+ * but the next one on trial is started.
  */
-static struct pollfd *pollfds;
-static struct watch **watches, **ready;
-static size_t	 nwatches, nhot, watchcap;
-static int	 calm = 1;		/* the idle are watched, too */
-static int64_t	 calm_due;
+static struct {
+	struct worker	*w;		/* who is on trial, or NULL */
+	int		 passed;	/* w has, and only has to go (fixed) */
+	int64_t		 due;		/* end of its time, or of its grace */
+	int		 renews;	/* a new generation depends on it */
+	int		 hup;		/* SIGHUP: another such is asked for */
+	int		 doubt;		/* a worker died young */
+	int		 broken;	/* one in doubt has failed */
+	int64_t		 delay;		/* broken: from a trial to the next, */
+	int64_t		 next;		/* which is begun then */
+	int64_t		 valid;		/* one passed: no doubt until then */
+	int64_t		 stormed;	/* one was begun for a storm then */
+} trial;
+
+/*
+ * The pool.  The lengths count the present generation only: those whom a
+ * reload lets go take nobody's place, however slow they leave.
+ */
+static struct {
+	struct workers	 q[NSTATES];	/* IDLE: last idle first */
+	size_t		 n[NSTATES];	/* length, present generation */
+	size_t		 total;		/* of any generation and state */
+	int		 gen;		/* 0: before the first */
+	int		 renewing;	/* the old serve until the new can, */
+	size_t		 awaited;	/* of whom so many are to be executed */
+	int64_t		 start_due;	/* fork(2) failed: not before that */
+	size_t		 vacant;	/* places of the dead, to be filled */
+} pool;
+
+/*
+ * No storm: of the replacements of workers that died young with another status
+ * than 0, at most STORM are started in a second.
+ */
+static struct {
+	size_t		 owed;		/* such replacements to be made, */
+	unsigned	 made;		/* and made in the second */
+	int64_t		 due;		/* that ends then */
+	unsigned	 died;		/* young, of any status, in that */
+	int64_t		 died_due;	/* which ends then */
+	int64_t		 first, last;	/* of a row of such deaths */
+	int		 warned;	/* that the row goes on and on */
+} storm;
+
+/* The backlog as far as we know it, -r only, each worse than the one before. */
+static struct {
+	enum {
+		CALM,			/* nobody waits: the listener is polled */
+		BACKED_UP,		/* connections may be waiting */
+		SATURATED,		/* they do, and nobody is idle */
+		WARNED			/* so for long, with all N: told */
+	}		 state;
+	int64_t		 since;		/* SATURATED since then */
+	int64_t		 due;		/* short of something: not before */
+	int		*conns;		/* accepted: they wait for a worker */
+	size_t		 nconns;	/* never more than workers were */
+} backlogged;
+
+/*
+ * What is polled: the listener and the workers' output, then up to nhot the
+ * workers that must be heard at once, then the idle ones.  A worker has one
+ * slot: at first for the pipe that tells that it was executed, then for its
+ * control socket.
+ *
+ * The idle are left out while others are busy, because ppoll(2) asks each of
+ * what it is given: with 500 idle workers a request cost 55 us with them and
+ * 25 without.  All is calm when SETTLE has passed without an event; an idle
+ * worker has nothing to tell but its end, which SIGCHLD tells as well.
+ */
+static struct {
+	struct pollfd	*fds;
+	struct worker	**owner;	/* of each slot */
+	struct worker	**ready;	/* with something to tell, in a turn */
+	size_t		 n, nhot, cap;
+	int		 calm;		/* the idle are watched, too */
+	int64_t		 calm_due;
+} polled = { .calm = 1 };
+
+/* Deaths of one kind within a second are one line in the log, and a number. */
+static struct kind {
+	int		 key;		/* wait status, or -errno of execve(2) */
+	int		 prio;
+	unsigned	 more;		/* than the first, in a second */
+	int64_t		 due;		/* that ends then */
+} kinds[KINDS];
+static int	 joined;		/* any of them has more to tell */
+
+static struct {
+	uint64_t	 handed, deaths, restarts;
+} count;
+
+/* When an episode of this kind was last seen, to log it once. */
+static int64_t	 full_last, short_last, fork_last;
 
 /* Log. */
 static int	 logfd = -1;		/* the C library's syslog socket */
@@ -329,8 +437,10 @@ static char	 line[LINE_SIZE];	/* of output, not yet complete */
 static size_t	 linelen;
 static unsigned long nlines, ndropped;	/* lines in this second */
 static int64_t	 lines_due;		/* when it ends */
+static char	 words[WORDS_SIZE];	/* the latest, until the start is over */
+static size_t	 wordslen;
 
-static volatile sig_atomic_t got_chld, got_hup, got_int, got_term, got_usr1;
+static volatile sig_atomic_t got[NSIG];
 
 int
 main(int argc, char *argv[])
@@ -418,7 +528,7 @@ main(int argc, char *argv[])
 	    unsetenv("FCGI_LISTENSOCK_DESCRIPTORS")) == -1)
 		fatal("cannot set the environment: %s", strerror(errno));
 	if (pledge(variable ? "stdio proc exec unix sendfd" :
-	    "stdio proc exec", NULL) == -1)
+	    "stdio proc exec unix", NULL) == -1)
 		fatal("pledge: %s", strerror(errno));
 	loop();
 }
@@ -545,23 +655,27 @@ terminal_narrow(void)
 }
 
 /*
- * Blocks everything and gives each signal its default back, whatever the
- * caller ignored, since workers will inherit it [D3].
+ * Gives each signal its default back, whatever the caller ignored, since
+ * workers will inherit it, and blocks them all.  ppoll(2) lets in what is
+ * caught and what stops or continues a process.  All others stay blocked: they
+ * mean nothing to the manager.
  */
 static void
 signals_init(void)
 {
+	static const int stops[] = { SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT };
 	struct sigaction sa;
 	sigset_t	 all;
 	size_t		 i;
 	int		 sig;
 
 	sigfillset(&all);
+	sigfillset(&waitmask);
 	sigemptyset(&nomask);
 	if (sigprocmask(SIG_SETMASK, &all, NULL) == -1)
 		err(1, "sigprocmask");
 	memset(&sa, 0, sizeof(sa));
-	/* Blocks nothing, so that all that is pending comes at once [H3]. */
+	/* Blocks nothing, so that all that is pending comes at once. */
 	sigemptyset(&sa.sa_mask);
 	sa.sa_handler = SIG_DFL;
 	for (sig = 1; sig < NSIG; sig++)
@@ -570,31 +684,19 @@ signals_init(void)
 	if (sigaction(SIGPIPE, &sa, NULL) == -1)
 		err(1, "sigaction");
 	sa.sa_handler = on_signal;
-	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
+	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
 		if (sigaction(caught[i], &sa, NULL) == -1)
 			err(1, "sigaction");
+		sigdelset(&waitmask, caught[i]);
+	}
+	for (i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
+		sigdelset(&waitmask, stops[i]);
 }
 
 static void
 on_signal(int sig)
 {
-	switch (sig) {
-	case SIGCHLD:
-		got_chld = 1;
-		break;
-	case SIGHUP:
-		got_hup = 1;
-		break;
-	case SIGINT:
-		got_int = 1;
-		break;
-	case SIGTERM:
-		got_term = 1;
-		break;
-	default:		/* SIGUSR1, SIGINFO */
-		got_usr1 = 1;
-		break;
-	}
+	got[sig] = 1;
 }
 
 /*
@@ -657,6 +759,18 @@ sock_open(void)
 	if ((listenfd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
 	    fd_flags(listenfd, variable ? O_NONBLOCK : 0) == -1)
 		err(1, "cannot make a socket");
+	if (!variable) {
+		struct sockaddr_un tun = sun;
+
+		(void)snprintf(tun.sun_path, sizeof(tun.sun_path), "%s.t",
+		    sockpath);
+		if ((trialfd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
+		    fd_flags(trialfd, 0) == -1 ||
+		    bind(trialfd, (struct sockaddr *)&tun, sizeof(tun)) == -1 ||
+		    unlink(tun.sun_path) == -1 ||
+		    listen(trialfd, backlog) == -1)
+			err(1, "trial");
+	}
 	mask = umask(0177);
 	if (bind(listenfd, (struct sockaddr *)&sun, sizeof(sun)) == -1)
 		errx(1, "cannot make socket %s: %s%s", sockpath,
@@ -765,7 +879,6 @@ start_report(void)
 	int	 fd;
 
 	up = 1;
-	pollfds[1].fd = output[0];
 	/* Cannot fail: all these are open. */
 	for (fd = 0; fd < CONTROL_FD && !debug; fd++)
 		(void)dup2(nullfd, fd);
@@ -820,8 +933,8 @@ prog_look(void)
 
 /*
  * The loop.  Its order matters: what workers said is heard before they are
- * reaped; waiting connections are handed out before a worker is thought to
- * be superfluous.
+ * reaped and before others are started; waiting connections are handed out
+ * before a worker is thought to be superfluous.
  */
 static void
 loop(void)
@@ -831,48 +944,53 @@ loop(void)
 	int		 i, n;
 
 	for (i = 0; i < NSTATES; i++)
-		TAILQ_INIT(&queue[i]);
-	if (watch_reserve() == -1)
+		TAILQ_INIT(&pool.q[i]);
+	if (poll_reserve() == -1)
 		fatal("cannot start: %s", strerror(errno));
 	heard = now = clock_ms();
-	full_last = short_last = fork_last = brake_last = now - EPISODE;
+	full_last = short_last = fork_last = now - EPISODE;
+	trial.stormed = storm.last = now - TRIAL_VALID;
+	trial.hup = 1;
 	trial_begin();
-	while (!stopping || nworkers > 0) {
-		pollfds[0].fd = variable && up && !backed_up ? listenfd : -1;
+	while (!stopping || pool.total > 0) {
+		polled.fds[SLOT_LISTENER].fd = variable && up &&
+		    backlogged.state == CALM ? listenfd : -1;
 		due = deadline();
 		if (due != INT64_MAX) {
 			due = due > now ? due - now : 0;
 			ts.tv_sec = due / SECOND;
 			ts.tv_nsec = due % SECOND * 1000000;
 		}
-		n = ppoll(pollfds, calm ? nwatches : nhot,
-		    due == INT64_MAX ? NULL : &ts, &nomask);
+		n = ppoll(polled.fds, polled.calm ? polled.n : polled.nhot,
+		    due == INT64_MAX ? NULL : &ts, &waitmask);
 		now = clock_ms();
 		if (n == -1 && errno != EINTR) {
 			/* Out of kernel memory: the signals will do for now. */
 			ts.tv_sec = 0;
-			ts.tv_nsec = BRAKE_MIN * 1000000;
-			(void)ppoll(NULL, 0, &ts, &nomask);
+			ts.tv_nsec = RETRY_MIN * 1000000;
+			(void)ppoll(NULL, 0, &ts, &waitmask);
 		}
 		/* Linux delivers no signal while descriptors are ready. */
 		if (n <= 0)
 			heard = now;
 		else if (now - heard >= SIGNAL_CHECK) {
-			(void)ppoll(NULL, 0, &zero, &nomask);
+			(void)ppoll(NULL, 0, &zero, &waitmask);
 			heard = now;
 		}
 		events(n);
 		signals();
 		timers();
 		pool_fill();
+		pool_renewed();
 		pool_accept();
 		pool_shrink();
-		if (got_usr1)
+		if (got[SIGUSR1])
 			status();
 	}
 	finish();
 }
 
+/* Milliseconds of a clock that nobody sets. */
 static int64_t
 clock_ms(void)
 {
@@ -883,113 +1001,126 @@ clock_ms(void)
 	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / 1000000;
 }
 
+static void
+sooner(int64_t *due, int64_t when)
+{
+	if (when < *due)
+		*due = when;
+}
+
 /* When something is to be done though nothing happens; INT64_MAX: never. */
 static int64_t
 deadline(void)
 {
 	struct worker	*w;
-	int64_t		 due = INT64_MAX;
+	int64_t		 due = INT64_MAX, wait, when;
+	size_t		 i;
 
-#define SOONER(when)	do { if ((when) < due) due = (when); } while (0)
-	if (trial)
-		SOONER(trial_due);
+	if (trial.w != NULL)
+		sooner(&due, trial.due);
+	else if (up && !stopping && (trial.hup || trial.doubt))
+		sooner(&due, now);
+	else if (trial.broken && !stopping)
+		sooner(&due, trial.next);
 	if (stopping)
-		SOONER(stop_due);
-	if (!stopping && now < brake_due &&
-	    (braked || backed_up || !TAILQ_EMPTY(&orphans)))
-		SOONER(brake_due);
-	if (!stopping && now < accept_due &&
-	    (backed_up || !TAILQ_EMPTY(&orphans)))
-		SOONER(accept_due);
-	if (!stopping && in[IDLE] + in[BUSY] > min &&
-	    (w = TAILQ_LAST(&queue[IDLE], workers)) != NULL)
-		SOONER(w->since + waittime);
-	if ((w = TAILQ_FIRST(&queue[LOST])) != NULL)
-		SOONER(w->due);
-	if ((w = TAILQ_FIRST(&queue[LEAVING])) != NULL)
-		SOONER(w->due);
-	if (!stopping && saturated && now < full_due)
-		SOONER(full_due);
+		sooner(&due, stop_due);
+	sooner(&due, pool_when(min));
+	if (!stopping && (backlogged.state != CALM || backlogged.nconns > 0)) {
+		when = pool_when(pool_places());
+		wait = backlogged.since + GROW_WAIT;
+		if (now < backlogged.due)
+			sooner(&due, backlogged.due);
+		else if (backlogged.nconns > pool.n[STARTING])
+			sooner(&due, when);
+		else if (backlogged.state >= SATURATED)
+			sooner(&due, when > wait ? when : wait);
+		wait = backlogged.since + FULL_TIME;
+		if (backlogged.state == SATURATED && now < wait)
+			sooner(&due, wait);
+	}
+	if (!stopping && !pool.renewing && pool.n[IDLE] + pool.n[BUSY] > min &&
+	    (w = TAILQ_LAST(&pool.q[IDLE], workers)) != NULL)
+		sooner(&due, w->since + waittime);
+	if ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL)
+		sooner(&due, w->due);
+	if ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
+		sooner(&due, w->due);
 	if (ndropped)
-		SOONER(lines_due);
-	if (!calm && nhot < nwatches)
-		SOONER(calm_due);
-#undef SOONER
+		sooner(&due, lines_due);
+	for (i = 0; joined && i < KINDS; i++)
+		if (kinds[i].more > 0)
+			sooner(&due, kinds[i].due);
+	if (!polled.calm && polled.nhot < polled.n)
+		sooner(&due, polled.calm_due);
 	return due;
 }
 
 /*
  * Handles what n descriptors of the last ppoll(2) reported.  They are noted
- * first, since to handle one may move or close others.
+ * first, since to handle one may move or close others.  Who has just been
+ * executed is heard before who came back, so that the latter is the first to
+ * be handed a connection.
  */
 static void
 events(int n)
 {
-	struct watch	*wt;
+	struct worker	*w;
 	size_t		 i, nready = 0, hotready = 0;
 
-	if (n > 0 && pollfds[0].revents) {
-		backed_up = 1;
+	if (n > 0 && polled.fds[SLOT_LISTENER].revents) {
+		backlogged.state = BACKED_UP;
 		n--;
 		hotready++;
 	}
-	if (n > 0 && pollfds[1].revents) {
+	if (n > 0 && polled.fds[SLOT_OUTPUT].revents) {
 		(void)output_read();
 		n--;
 		hotready++;
 	}
-	for (i = 2; n > 0 && i < nwatches; i++)
-		if (pollfds[i].revents) {
-			pollfds[i].revents = 0;
-			ready[nready++] = watches[i];
-			hotready += i < nhot;
+	for (i = SLOT_WORKER; n > 0 && i < polled.n; i++)
+		if (polled.fds[i].revents) {
+			polled.fds[i].revents = 0;
+			polled.ready[nready++] = polled.owner[i];
+			hotready += i < polled.nhot;
 			n--;
 		}
-	for (i = 0; i < nready; i++) {
-		wt = ready[i];
-		if (wt->fd == -1)
-			continue;
-		if (wt == &wt->w->exec)
-			worker_executed(wt->w);
-		else
-			(void)worker_read(wt->w);
-	}
+	for (i = 0; i < nready; i++)
+		if ((w = polled.ready[i])->exec != -1) {
+			worker_executed(w);
+			polled.ready[i] = NULL;
+		}
+	for (i = 0; i < nready; i++)
+		if ((w = polled.ready[i]) != NULL && w->ctl != -1)
+			(void)worker_read(w);
 	if (hotready) {
-		calm = 0;
-		calm_due = now + SETTLE;
-	} else if (now >= calm_due)
-		calm = 1;
+		polled.calm = 0;
+		polled.calm_due = now + SETTLE;
+	} else if (now >= polled.calm_due)
+		polled.calm = 1;
 }
 
-/* Acts on the signals that the last ppoll(2) let in; TERM beats HUP [H3]. */
+/* Acts on the signals that the last ppoll(2) let in; to stop beats SIGHUP. */
 static void
 signals(void)
 {
-	struct worker	*w;
-	int		 n;
+	int	 n;
 
-	if (got_chld) {
-		got_chld = 0;
+	if (got[SIGCHLD]) {
+		got[SIGCHLD] = 0;
 		pool_reap();
 	}
-	if ((n = got_term + got_int) > 0) {
-		got_term = got_int = 0;
-		if (!up && !stopping) {
-			logit(LOG_ERR, "was told to stop while starting");
-			stop(1, FAIL_GRACE);
-		} else
+	if ((n = got[SIGTERM] + got[SIGINT] + got[SIGQUIT]) > 0) {
+		got[SIGTERM] = got[SIGINT] = got[SIGQUIT] = 0;
+		if (!up && !stopping)
+			start_fail("was told to stop while starting");
+		else
 			stop(0, LEAVE_GRACE);
 		if (n > 1)
 			kill_all();
 	}
-	if (got_hup) {
-		got_hup = 0;
-		if (stopping)
-			return;
-		again = 1;
-		/* Those whom the last one let go had their time [G3]. */
-		while (!variable && (w = TAILQ_FIRST(&queue[LEAVING])) != NULL)
-			worker_kill(w, SIGKILL);
+	if (got[SIGHUP]) {
+		got[SIGHUP] = 0;
+		trial.hup = 1;
 	}
 }
 
@@ -998,22 +1129,25 @@ static void
 timers(void)
 {
 	struct worker	*w;
+	size_t		 i;
 
-	if (trial && now >= trial_due)
-		trial_commit();
-	if (again && !trial && !stopping)
-		trial_begin();
-	if (now >= brake_due)
-		braked = 0;
+	if (trial.w != NULL && now >= trial.due)
+		trial_time();
 	if (stopping && now >= stop_due)
 		kill_all();
-	while ((w = TAILQ_FIRST(&queue[LOST])) != NULL && now >= w->due)
+	while ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL && now >= w->due)
 		worker_fault(w, "closed its control socket but lives");
-	while ((w = TAILQ_FIRST(&queue[LEAVING])) != NULL && now >= w->due) {
+	while ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL && now >= w->due) {
 		logit(LOG_WARNING, "worker %ld did not leave within %d s of "
 		    "SIGTERM: killed", (long)w->pid, LEAVE_GRACE / SECOND);
 		worker_kill(w, SIGKILL);
 	}
+	if (up && !stopping && trial.w == NULL && (trial.hup ||
+	    (trial.broken ? now >= trial.next : trial.doubt)))
+		trial_begin();
+	for (i = 0; joined && i < KINDS; i++)
+		if (kinds[i].more > 0 && now >= kinds[i].due)
+			death_more(&kinds[i]);
 	if (ndropped && now >= lines_due)
 		output_dropped();
 }
@@ -1031,6 +1165,8 @@ finish(void)
 	logwait = SECOND;
 	output_line();
 	output_dropped();
+	for (i = 0; i < KINDS; i++)
+		death_more(&kinds[i]);
 	if (up)
 		logit(LOG_INFO, "stopped");
 	fd_close(&startfd);
@@ -1041,93 +1177,171 @@ finish(void)
 }
 
 /*
- * Starts a whole generation of n workers, at start and on SIGHUP [B2, G1].
- * They get nothing to do yet, but in a fixed pool they share the listener.
+ * Puts a worker on trial: for a new generation if a SIGHUP (or the start)
+ * asks for one, else because the program is in doubt or known to be broken.
+ * In the fixed pool its descriptor 0 is trialfd.
  */
 static void
 trial_begin(void)
 {
-	size_t	 i;
-
-	again = 0;
-	trial = 1;
-	trial_left = min;
-	trial_due = INT64_MAX;
-	for (i = 0; i < min; i++)
-		if (worker_start(TRIAL) == NULL) {
-			trial_fail("cannot start a worker: %s",
-			    strerror(errno));
-			return;
-		}
+	trial.renews = trial.hup;
+	trial.hup = trial.passed = 0;
+	trial.due = INT64_MAX;
+	if (!variable)
+		listener_restore(trialfd);
+	if ((trial.w = worker_start(TRIAL)) == NULL)
+		trial_fail("cannot start a worker: %s", strerror(errno));
 }
 
-/* All of the generation was executed and is alive: it is the pool now. */
+/*
+ * What trial.due was set for has come: the worker on trial has lived for its
+ * time, or it had passed and has not gone when told to.
+ */
 static void
-trial_commit(void)
+trial_time(void)
 {
 	struct worker	*w;
 
-	/* News of a death may be as old as SIGNAL_CHECK. */
+	/* News of its death may be as old as SIGNAL_CHECK. */
 	pool_reap();
-	if (!trial)
+	if ((w = trial.w) == NULL || now < trial.due)
 		return;
-	TAILQ_FOREACH(w, &queue[TRIAL], entry)
-		if (variable && w->ctl.fd == -1) {
-			trial_fail("worker %ld closed its control socket",
-			    (long)w->pid);
-			return;
-		}
-	trial = 0;
-	/* What held up the old ones is over. */
-	braked = 0;
-	brake_due = 0;
-	/* The lost are on their way out, which pool_reap() shall explain. */
-	while ((w = TAILQ_FIRST(&queue[IDLE])) != NULL)
-		worker_stop(w);
-	while ((w = TAILQ_FIRST(&queue[BUSY])) != NULL)
-		worker_state(w, DRAIN);
-	while ((w = TAILQ_FIRST(&queue[TRIAL])) != NULL)
-		worker_state(w, IDLE);
-	if (!up)
-		start_report();
-	else
-		logit(LOG_INFO, "reloaded: %zu new worker%s, %zu of the old "
-		    "still busy", min, min == 1 ? "" : "s", in[DRAIN]);
+	if (trial.passed) {
+		worker_kill(w, SIGKILL);
+		trial_pass();
+	} else if (variable && w->ctl == -1)
+		trial_fail("worker %ld of %s closed its control socket",
+		    (long)w->pid, prog[0]);
+	else if (variable)
+		trial_pass();
+	else {
+		/* A pool may have no place for one more: it goes first. */
+		trial.passed = 1;
+		trial.due = now + TRIAL_GRACE;
+		worker_kill(w, SIGTERM);
+	}
 }
 
-/* The generation is no good, and why.  On SIGHUP the old one stays. */
+/*
+ * The program works.  With -r the worker that has shown it becomes part of the
+ * pool, unless nobody needs it; in the fixed pool it has gone.
+ */
+static void
+trial_pass(void)
+{
+	struct worker	*w = trial.w;
+
+	logit(LOG_DEBUG, "worker %ld passed its trial", (long)w->pid);
+	trial.w = NULL;
+	trial.valid = now + TRIAL_VALID;
+	if (trial.broken) {
+		trial.broken = 0;
+		storm.owed = storm.made = 0;
+		logit(LOG_INFO, "workers are started again: a trial passed");
+	}
+	trial.doubt = 0;
+	if (trial.renews)
+		pool_renew();
+	if (!variable)
+		return;
+	if (pool_count() >= min && (backlogged.state < SATURATED ||
+	    pool_count() >= pool_places())) {
+		worker_stop(w);
+		return;
+	}
+	queue_remove(w);
+	w->gen = pool.gen;
+	queue_insert(w, IDLE);
+	poll_cold(w);
+	if (pool.awaited > 0)
+		pool.awaited--;
+	if (pool.vacant > 0) {
+		pool.vacant--;
+		count.restarts++;
+	}
+}
+
+/*
+ * The trial failed, and why.  A start is over; on SIGHUP the old workers stay;
+ * in doubt we know now that nobody needs to be started until one passes.
+ */
 static void
 trial_fail(const char *fmt, ...)
 {
-	struct worker	*w;
+	struct worker	*w = trial.w;
 	va_list		 ap;
-	char		 why[1024];
+	char		 why[1024], next[64] = "";
 
-	trial = 0;
 	va_start(ap, fmt);
 	(void)vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
+	trial.w = NULL;
+	if (w != NULL)
+		worker_kill(w, SIGKILL);
 	if (!up) {
-		output_show();
-		logit(LOG_ERR, "%s", why);
-		stop(1, FAIL_GRACE);
+		start_fail(why);
 		return;
 	}
-	logit(LOG_ERR, "reload failed, the old workers stay: %s", why);
-	while ((w = TAILQ_FIRST(&queue[TRIAL])) != NULL)
-		worker_stop(w);
+	if (trial.broken || trial.doubt) {
+		if (!trial.broken)
+			trial.delay = RETRY_MIN;
+		else if ((trial.delay *= 2) > RETRY_MAX)
+			trial.delay = RETRY_MAX;
+		trial.broken = 1;
+		trial.doubt = 0;
+		trial.next = now + trial.delay;
+		(void)snprintf(next, sizeof(next), "; next trial in %lld ms",
+		    (long long)trial.delay);
+	}
+	if (trial.renews || trial.broken)
+		logit(LOG_ERR, "%s: %s%s", trial.renews ?
+		    "reload failed, the old workers stay" :
+		    "no new workers for now", why, next);
+}
+
+/* The worker on trial was reaped with status ws: it had passed, or it fails. */
+static void
+trial_dead(const struct worker *w, int ws)
+{
+	const char	*hint = "";
+
+	if (trial.passed) {
+		trial_pass();
+		return;
+	}
+	if (WIFEXITED(ws) && WEXITSTATUS(ws) == 0)
+		hint = variable ? ": does it speak what -r asks for?" :
+		    ": does it put itself into the background?";
+	else if (WIFSIGNALED(ws) && WTERMSIG(ws) == SIGABRT)
+		hint = ": OpenBSD ends a program so whose dynamic loader is "
+		    "missing in the jail";
+	trial_fail("worker %ld of %s %s, %s after its start%s", (long)w->pid,
+	    prog[0], cause(ws), lifetime(w), hint);
+}
+
+/*
+ * The start has failed, and why: the shell is told, after what the workers
+ * have printed.  The listener is closed at once for those who wait.
+ */
+static void
+start_fail(const char *why)
+{
+	output_show();
+	exitstatus = 1;
+	logit(LOG_ERR, "%s", why);
+	stop(1, FAIL_GRACE);
 }
 
 /*
  * Begins to stop, with that exit status: at once who is idle, with -r who is
- * busy after that, and who is still there after grace milliseconds is killed
- * [H].  Asked again, kills at once.
+ * busy after that, and who is still there after grace milliseconds is killed.
+ * Asked again, kills at once.
  */
 static void
 stop(int st, int64_t grace)
 {
 	struct worker	*w;
-	struct orphan	*o;
+	size_t		 i;
 
 	if (stopping) {
 		kill_all();
@@ -1136,25 +1350,22 @@ stop(int st, int64_t grace)
 	stopping = 1;
 	exitstatus = st;
 	stop_due = now + grace;
-	trial = 0;
-	while ((w = TAILQ_FIRST(&queue[IDLE])) != NULL ||
-	    (w = TAILQ_FIRST(&queue[LOST])) != NULL ||
-	    (w = TAILQ_FIRST(&queue[TRIAL])) != NULL)
+	trial.w = NULL;
+	while ((w = TAILQ_FIRST(&pool.q[IDLE])) != NULL ||
+	    (w = TAILQ_FIRST(&pool.q[LOST])) != NULL ||
+	    (w = TAILQ_FIRST(&pool.q[STARTING])) != NULL ||
+	    (w = TAILQ_FIRST(&pool.q[TRIAL])) != NULL)
 		worker_stop(w);
-	while ((w = TAILQ_FIRST(&queue[BUSY])) != NULL)
+	while ((w = TAILQ_FIRST(&pool.q[BUSY])) != NULL)
 		worker_state(w, DRAIN);
-	while ((o = TAILQ_FIRST(&orphans)) != NULL) {
-		TAILQ_REMOVE(&orphans, o, entry);
-		close(o->conn);
-		free(o);
-	}
-	/*
-	 * The workers of a fixed pool have the listener, too.  Linux refuses
-	 * connections to it from here on; the BSDs, when the last has gone.
-	 */
+	for (i = 0; i < backlogged.nconns; i++)
+		close(backlogged.conns[i]);
+	backlogged.nconns = 0;
+	/* The workers of a fixed pool have the listener, too. */
 	if (!variable)
 		(void)shutdown(listenfd, SHUT_RDWR);
 	fd_close(&listenfd);
+	fd_close(&trialfd);
 }
 
 /* Ends the patience with whoever is still there. */
@@ -1162,61 +1373,185 @@ static void
 kill_all(void)
 {
 	struct worker	*w;
-	size_t		 n;
+	size_t		 n = 0;
 
-	n = in[DRAIN] + in[LOST] + in[LEAVING];
+	stop_due = INT64_MAX;
+	while ((w = TAILQ_FIRST(&pool.q[DRAIN])) != NULL ||
+	    (w = TAILQ_FIRST(&pool.q[LOST])) != NULL ||
+	    (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL) {
+		worker_kill(w, SIGKILL);
+		n++;
+	}
 	if (n > 0)
 		logit(LOG_WARNING, "%zu worker%s had to be killed", n,
 		    n == 1 ? "" : "s");
-	stop_due = INT64_MAX;
-	while ((w = TAILQ_FIRST(&queue[DRAIN])) != NULL ||
-	    (w = TAILQ_FIRST(&queue[LOST])) != NULL ||
-	    (w = TAILQ_FIRST(&queue[LEAVING])) != NULL)
-		worker_kill(w, SIGKILL);
 }
 
 /*
- * One line for SIGUSR1 and SIGINFO [I3], at the end of a turn of the loop,
- * when the dead have been replaced.
+ * One line for SIGUSR1 and SIGINFO, at the end of a turn of the loop, when the
+ * dead have been replaced.
  */
 static void
 status(void)
 {
-	got_usr1 = 0;
+	size_t	 starting = pool.n[STARTING] + (trial.w != NULL);
+
+	got[SIGUSR1] = 0;
 	logit(LOG_INFO, "status: %zu %s, %zu busy, %zu leaving, %zu starting; "
-	    "min %zu, max %zu; %llu handed out, %llu deaths, %llu restarts",
-	    in[IDLE], variable ? "idle" : "serving", in[BUSY],
-	    in[DRAIN] + in[LOST] + in[LEAVING] + in[KILLED],
-	    in[TRIAL] + braked, min, max, (unsigned long long)handed,
-	    (unsigned long long)deaths, (unsigned long long)restarts);
-}
-
-static size_t
-pool_count(void)
-{
-	return in[IDLE] + in[BUSY] + in[LOST];
-}
-
-/* Replaces the dead, but for those whose replacements are braked [F1]. */
-static void
-pool_fill(void)
-{
-	while (up && !stopping && pool_count() + braked < min) {
-		if (worker_start(IDLE) == NULL) {
-			start_failed();
-			return;
-		}
-		restarts++;
-	}
+	    "min %zu, max %zu; %llu handed out, %llu death%s, %llu restart%s",
+	    pool.n[IDLE], variable ? "idle" : "serving", pool.n[BUSY],
+	    pool.total - pool.n[IDLE] - pool.n[BUSY] - starting, starting,
+	    min, max, (unsigned long long)count.handed,
+	    (unsigned long long)count.deaths, count.deaths == 1 ? "" : "s",
+	    (unsigned long long)count.restarts,
+	    count.restarts == 1 ? "" : "s");
 }
 
 /*
- * Hands out connections while there are any, and workers to have them: idle
- * ones, or new ones up to N [E1], among which count those that were released
- * and are slow to go, lest they pile up.  Whether there is another is asked of
- * poll(2): an accept4(2) in vain costs 3 us on Linux, not 0.2, which was 6 %
- * of the time per request with 4 workers.  Not when saturated: then there
- * nearly always is.
+ * Begins a new generation of workers, of whom there is none yet.  Those of the
+ * one before serve until all the new have been executed.  In the fixed pool
+ * whom the last reload let go has had its time.
+ */
+static void
+pool_renew(void)
+{
+	struct worker	*w;
+
+	while (!variable && (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
+		worker_kill(w, SIGKILL);
+	if (!variable)
+		listener_restore(listenfd);
+	pool.gen++;
+	memset(pool.n, 0, sizeof(pool.n));
+	pool.vacant = storm.owed = 0;
+	pool.renewing = 1;
+	pool.awaited = min;
+}
+
+/*
+ * When the new generation has been executed, lets the old one go: at once who
+ * is idle, after the request who is busy.  The lost are on their way out, which
+ * pool_reap() shall explain.
+ */
+static void
+pool_renewed(void)
+{
+	struct worker	*w, *next;
+	size_t		 busy = 0;
+
+	if (!pool.renewing || pool.awaited > 0 || stopping)
+		return;
+	pool.renewing = 0;
+	TAILQ_FOREACH_SAFE(w, &pool.q[STARTING], entry, next)
+		if (w->gen != pool.gen)
+			worker_stop(w);
+	TAILQ_FOREACH_SAFE(w, &pool.q[IDLE], entry, next)
+		if (w->gen != pool.gen)
+			worker_stop(w);
+	TAILQ_FOREACH_SAFE(w, &pool.q[BUSY], entry, next)
+		if (w->gen != pool.gen) {
+			worker_state(w, DRAIN);
+			busy++;
+		}
+	if (!up)
+		start_report();
+	else
+		logit(LOG_INFO, "reloaded: %zu new worker%s, %zu of the old "
+		    "still busy", min, min == 1 ? "" : "s", busy);
+}
+
+/* How many workers the present generation has that serve or soon will. */
+static size_t
+pool_count(void)
+{
+	return pool.n[STARTING] + pool.n[IDLE] + pool.n[BUSY] + pool.n[LOST];
+}
+
+/*
+ * How many there may be, -r only: N, but for those that were released and are
+ * slow to go, lest they pile up.
+ */
+static size_t
+pool_places(void)
+{
+	size_t	 leaving = pool.n[LEAVING] + pool.n[KILLED];
+
+	return max > leaving ? max - leaving : 0;
+}
+
+/*
+ * When the next worker may be started in a pool of so many places: a time that
+ * may have passed, or INT64_MAX if there is no place, or no use.  Places that
+ * the storm keeps vacant for now count as taken.
+ */
+static int64_t
+pool_when(size_t places)
+{
+	if (stopping || pool.gen == 0 || trial.broken || pool_count() >= places)
+		return INT64_MAX;
+	if (storm.made >= STORM && now < storm.due &&
+	    pool_count() + storm.owed >= places)
+		return storm.due > pool.start_due ? storm.due : pool.start_due;
+	return pool.start_due;
+}
+
+/*
+ * Starts a worker for the pool.  Returns 0 if it could not: the pool serves
+ * with what it has and it is tried again in a while; a start is over.
+ */
+static int
+pool_start(void)
+{
+	int	 saved;
+	char	 why[128];
+
+	if (worker_start(STARTING) == NULL) {
+		saved = errno;
+		(void)snprintf(why, sizeof(why), "cannot start a worker: %s",
+		    strerror(saved));
+		pool.start_due = now + SHORT_RETRY;
+		if (!up)
+			start_fail(why);
+		else if (episode(&fork_last))
+			logit(LOG_ERR, "%s, serving with %zu", why,
+			    pool_count());
+		return 0;
+	}
+	if (pool.vacant > 0) {
+		pool.vacant--;
+		count.restarts++;
+	}
+	if (storm.owed > 0) {
+		if (now >= storm.due) {
+			storm.due = now + SECOND;
+			storm.made = 0;
+		}
+		storm.owed--;
+		storm.made++;
+	}
+	return 1;
+}
+
+/*
+ * Starts what is missing to n workers, a slice in a turn, so that meanwhile
+ * connections are handed out.
+ */
+static void
+pool_fill(void)
+{
+	int	 i;
+
+	for (i = 0; i < SLICE && now >= pool_when(min); i++)
+		if (!pool_start())
+			return;
+}
+
+/*
+ * Hands out connections while there are any, and idle workers to have them:
+ * first those that wait here, then those of the backlog.  Whether there is
+ * another is asked of poll(2): an accept4(2) in vain costs 3 us on Linux, not
+ * 0.2, which was 6 % of the time per request with 4 workers.  Not when all N
+ * are busy: then there nearly always is.
  */
 static void
 pool_accept(void)
@@ -1224,27 +1559,23 @@ pool_accept(void)
 	struct worker	*w;
 	int		 accepted = 0, conn, rv;
 
-	while (!stopping && (!TAILQ_EMPTY(&orphans) ||
-	    (backed_up && now >= accept_due))) {
-		if (accepted && !saturated && TAILQ_EMPTY(&orphans) &&
+	while (!stopping && now >= backlogged.due &&
+	    (backlogged.state != CALM || backlogged.nconns > 0)) {
+		if (accepted && backlogged.nconns == 0 &&
+		    (backlogged.state < SATURATED || pool_count() < max) &&
 		    !fd_ready(listenfd, POLLIN, 0)) {
-			backed_up = 0;
+			backlogged.state = CALM;
 			return;
 		}
-		w = TAILQ_FIRST(&queue[IDLE]);
-		if (w == NULL && (pool_count() + in[LEAVING] >= max ||
-		    now < brake_due)) {
-			pool_full();
+		if ((w = TAILQ_FIRST(&pool.q[IDLE])) == NULL) {
+			pool_grow();
 			return;
 		}
-		if ((conn = conn_next()) == -1)
+		if (backlogged.nconns > 0)
+			conn = conn_next();
+		else if ((conn = conn_accept()) == -1)
 			return;
 		accepted = 1;
-		if (w == NULL && (w = worker_start(IDLE)) == NULL) {
-			start_failed();
-			conn_keep(conn);
-			return;
-		}
 		if ((rv = worker_assign(w, conn)) != 1)
 			conn_keep(conn);
 		if (rv == -1)
@@ -1253,37 +1584,53 @@ pool_accept(void)
 }
 
 /*
- * Nobody can take the next connection: saturation, told once [E5], if it lasts.
- * For a moment two clients can do it to four workers, since who has its answer
- * may be back before the worker's cookie is.
+ * Nobody is idle and connections wait.  There are as many accepted ones here
+ * as workers have been started for them, and whoever comes first has the next,
+ * so that a connection does not depend on a worker that has yet to initialise
+ * itself.  Another worker is started, one in a turn, if a connection has waited
+ * for GROW_WAIT: who has its answer may be back before the worker's cookie is,
+ * and two clients are no reason for a third worker.  If there is no place for
+ * one, that is saturation, told once if it lasts.
  */
 static void
-pool_full(void)
+pool_grow(void)
 {
-	if (!backed_up)
-		return;
-	if (!saturated)
-		full_due = now + FULL_TIME;
-	saturated = 1;
-	if (full || pool_count() < max || now < full_due)
-		return;
-	full = 1;
-	if (now - full_last >= EPISODE)
-		logit(LOG_WARNING, "all %zu workers are busy and connections "
-		    "wait: -N may be too low", max);
+	int64_t	 when;
+
+	if (backlogged.state == BACKED_UP) {
+		backlogged.state = SATURATED;
+		backlogged.since = now;
+	}
+	when = pool_when(pool_places());
+	while (backlogged.nconns < pool.n[STARTING] ||
+	    (backlogged.nconns == pool.n[STARTING] && now >= when &&
+	    now >= backlogged.since + GROW_WAIT))
+		if (backlogged.state == CALM || !conn_wait())
+			return;
+	if (backlogged.nconns > pool.n[STARTING]) {
+		if (now >= when)
+			(void)pool_start();
+	} else if (backlogged.state == SATURATED && pool_count() >= max &&
+	    now >= backlogged.since + FULL_TIME) {
+		backlogged.state = WARNED;
+		if (now - full_last >= EPISODE)
+			logit(LOG_WARNING, "all %zu workers are busy and "
+			    "connections wait: -N may be too low", max);
+	}
 }
 
 /*
- * Releases workers above n that were idle for too long, oldest first [E2].
- * The lost do not count: they will not be there.
+ * Releases workers above n that were idle for too long, oldest first, all that
+ * are due.  The lost do not count: they are not about to serve.
  */
 static void
 pool_shrink(void)
 {
 	struct worker	*w;
 
-	while (!stopping && in[IDLE] + in[BUSY] > min &&
-	    (w = TAILQ_LAST(&queue[IDLE], workers)) != NULL &&
+	while (!stopping && !pool.renewing &&
+	    pool.n[IDLE] + pool.n[BUSY] > min &&
+	    (w = TAILQ_LAST(&pool.q[IDLE], workers)) != NULL &&
 	    now - w->since >= waittime) {
 		logit(LOG_DEBUG, "worker %ld released after %lld s of "
 		    "idleness", (long)w->pid,
@@ -1292,6 +1639,7 @@ pool_shrink(void)
 	}
 }
 
+/* Hears of all children that have ended. */
 static void
 pool_reap(void)
 {
@@ -1308,93 +1656,46 @@ pool_reap(void)
 }
 
 /*
- * Whether the pool has had a healthy worker since the brake was last
- * applied.  Asked only when a worker has died young.
+ * Gives a listener of the fixed pool back what a worker may have changed on it
+ * for all that share it: status flags, timeouts, the length of the backlog.
+ * What shutdown(2) did to it cannot be mended.
  */
-static int
-pool_healthy(void)
+static void
+listener_restore(int fd)
 {
-	static const enum state living[] = { IDLE, BUSY, DRAIN };
-	struct worker	*w;
-	size_t		 i;
-	int		 healthy = 0;
+	struct timeval	 never = { 0, 0 };
 
-	for (i = 0; i < sizeof(living) / sizeof(living[0]); i++)
-		TAILQ_FOREACH(w, &queue[living[i]], entry) {
-			if (w->served == 0 && now - w->started < HEALTHY_AGE)
-				continue;
-			proven = 1;
-			if (w->started > brake_last)
-				healthy = 1;
-		}
-	return healthy;
+	if (fcntl(fd, F_SETFL, 0) == -1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &never,
+	    sizeof(never)) == -1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &never,
+	    sizeof(never)) == -1 ||
+	    listen(fd, backlog) == -1)
+		logit(LOG_ERR, "cannot put the listening socket right: %s",
+		    strerror(errno));
 }
 
 /*
- * A worker died young, or could not be started: replacements wait, each
- * time longer.  Those that die while others wait already are the same time.
- */
-static void
-brake(void)
-{
-	if (now >= brake_due) {
-		if (pool_healthy())
-			brake_delay = 0;
-		brake_delay *= 2;
-		if (brake_delay < BRAKE_MIN)
-			brake_delay = BRAKE_MIN;
-		if (brake_delay > BRAKE_MAX)
-			brake_delay = BRAKE_MAX;
-		brake_last = now;
-		brake_due = now + brake_delay;
-		logit(LOG_INFO, "next worker in %lld ms",
-		    (long long)brake_delay);
-	}
-	if (pool_count() + braked < min)
-		braked++;
-}
-
-/* worker_start() failed, errno says why; the pool serves on [J2]. */
-static void
-start_failed(void)
-{
-	int	 saved = errno;
-
-	if (episode(&fork_last))
-		logit(LOG_ERR, "cannot start a worker: %s, serving with %zu",
-		    strerror(saved), pool_count());
-	brake();
-	if (pool_count() < min)
-		braked = min - pool_count();
-}
-
-/*
- * The next connection to be handed out: one whose worker died before taking
- * it, or a new one.  -1 if there is none, or none can be accepted [J1].
+ * Accepts a connection.  Returns -1 if there is none, and all is calm, or if
+ * none can be accepted: then not again until a worker has been released, or
+ * for SHORT_RETRY.
  */
 static int
-conn_next(void)
+conn_accept(void)
 {
-	struct orphan	*o;
-	int		 conn;
+	int	 conn;
 
-	if ((o = TAILQ_FIRST(&orphans)) != NULL) {
-		conn = o->conn;
-		TAILQ_REMOVE(&orphans, o, entry);
-		free(o);
-		return conn;
-	}
 	do {
 		conn = accept4(listenfd, NULL, NULL, SOCK_CLOEXEC);
 	} while (conn == -1 && (errno == EINTR || errno == ECONNABORTED));
 	if (conn != -1)
 		return conn;
 	if (errno == EAGAIN || errno == EWOULDBLOCK) {
-		if (full)
+		if (backlogged.state == WARNED)
 			full_last = now;
-		backed_up = saturated = full = 0;
+		backlogged.state = CALM;
 	} else {
-		accept_due = now + SHORT_RETRY;
+		backlogged.due = now + SHORT_RETRY;
 		if (episode(&short_last))
 			logit(LOG_ERR, "cannot accept connections for now: %s",
 			    strerror(errno));
@@ -1402,25 +1703,47 @@ conn_next(void)
 	return -1;
 }
 
-/* Keeps a connection for the next worker.  Out of memory, it is closed. */
-static void
-conn_keep(int conn)
+/* Accepts a connection that shall wait here.  Returns 0 if there is none. */
+static int
+conn_wait(void)
 {
-	struct orphan	*o;
+	int	 conn;
 
-	if ((o = malloc(sizeof(*o))) == NULL) {
-		logit(LOG_ERR, "connection closed: %s", strerror(errno));
-		close(conn);
-		return;
-	}
-	o->conn = conn;
-	TAILQ_INSERT_HEAD(&orphans, o, entry);
+	if ((conn = conn_accept()) == -1)
+		return 0;
+	backlogged.conns[backlogged.nconns++] = conn;
+	return 1;
+}
+
+/* Takes the connection that has waited here for longest. */
+static int
+conn_next(void)
+{
+	int	 conn = backlogged.conns[0];
+
+	backlogged.nconns--;
+	memmove(backlogged.conns, backlogged.conns + 1,
+	    backlogged.nconns * sizeof(*backlogged.conns));
+	return conn;
 }
 
 /*
- * Starts a worker in that state, TRIAL or IDLE.  An idle one may be handed a
- * connection at once, which waits in the control socket until it can read.
- * NULL with errno if descriptors, memory or processes are short.
+ * Keeps a connection for the next worker, before all that wait.  There is
+ * always room: each was accepted for a worker that there was, and there is room
+ * for as many as workers ever were at a time.
+ */
+static void
+conn_keep(int conn)
+{
+	memmove(backlogged.conns + 1, backlogged.conns,
+	    backlogged.nconns * sizeof(*backlogged.conns));
+	backlogged.conns[0] = conn;
+	backlogged.nconns++;
+}
+
+/*
+ * Starts a worker in that state, TRIAL or STARTING.  Returns NULL with errno
+ * if descriptors, memory or processes are short.
  */
 static struct worker *
 worker_start(enum state st)
@@ -1428,7 +1751,7 @@ worker_start(enum state st)
 	struct worker	*w;
 	int		 ctl[2] = { -1, -1 }, ex[2] = { -1, -1 }, saved;
 
-	if (watch_reserve() == -1 || (w = calloc(1, sizeof(*w))) == NULL)
+	if (poll_reserve() == -1 || (w = calloc(1, sizeof(*w))) == NULL)
 		return NULL;
 	if ((variable &&
 	    (socketpair(AF_UNIX, SOCK_STREAM, 0, ctl) == -1 ||
@@ -1446,35 +1769,30 @@ worker_start(enum state st)
 		return NULL;
 	}
 	if (w->pid == 0)
-		worker_child(ctl[1], ex[1]);
+		worker_child(variable ? nullfd : st == TRIAL ? trialfd :
+		    listenfd, ctl[1], ex[1]);
 	fd_close(&ctl[1]);
 	fd_close(&ex[1]);
-	w->started = w->since = now;
-	w->conn = w->exec.fd = w->ctl.fd = -1;
-	w->exec.w = w->ctl.w = w;
-	watch_add(&w->exec, ex[0]);
-	watch_hot(&w->exec);
-	if (variable) {
-		watch_add(&w->ctl, ctl[0]);
-		/* One that is no good must be found out while on trial. */
-		if (st == TRIAL)
-			watch_hot(&w->ctl);
-	}
-	/* Behind those who are ready: it has yet to be executed. */
-	w->state = st;
-	TAILQ_INSERT_TAIL(&queue[st], w, entry);
-	in[st]++;
-	nworkers++;
-	logit(LOG_DEBUG, "worker %ld started", (long)w->pid);
+	w->started = now;
+	w->gen = st == TRIAL ? NO_GEN : pool.gen;
+	w->conn = -1;
+	w->exec = ex[0];
+	w->ctl = ctl[0];
+	poll_add(w, w->exec);
+	queue_insert(w, st);
+	pool.total++;
+	logit(LOG_DEBUG, "worker %ld started%s", (long)w->pid,
+	    st == TRIAL ? " on trial" : "");
 	return w;
 }
 
 /*
- * In the child: arranges what a worker inherits [D] and executes prog, or
- * reports on ex why not.  ctl is its end of the control socket.
+ * In the child: arranges what a worker inherits and executes prog, or reports
+ * on ex why not.  in is to be its descriptor 0, ctl its end of the control
+ * socket.
  */
 static void
-worker_child(int ctl, int ex)
+worker_child(int in, int ctl, int ex)
 {
 	struct report	 rep;
 	struct sigaction sa;
@@ -1498,7 +1816,7 @@ worker_child(int ctl, int ex)
 	if (getppid() != manager)
 		_exit(1);
 #endif
-	TRY("dup2", dup2(variable ? nullfd : listenfd, STDIN_FILENO) == -1);
+	TRY("dup2", dup2(in, STDIN_FILENO) == -1);
 	if (!debug)
 		TRY("dup2", dup2(output[1], STDOUT_FILENO) == -1 ||
 		    dup2(output[1], STDERR_FILENO) == -1);
@@ -1532,54 +1850,80 @@ fail:
 	_exit(127);
 }
 
-/* Moves a worker to another state, the only way to change it. */
+/* Puts a worker on a state's queue, and counts it if it is of today's. */
+static void
+queue_insert(struct worker *w, enum state st)
+{
+	w->state = st;
+	w->since = now;
+	if (w->gen == pool.gen)
+		pool.n[st]++;
+	if (st == IDLE)
+		TAILQ_INSERT_HEAD(&pool.q[st], w, entry);
+	else
+		TAILQ_INSERT_TAIL(&pool.q[st], w, entry);
+}
+
+static void
+queue_remove(struct worker *w)
+{
+	TAILQ_REMOVE(&pool.q[w->state], w, entry);
+	if (w->gen == pool.gen)
+		pool.n[w->state]--;
+}
+
+/* Moves a worker to another state. */
 static void
 worker_state(struct worker *w, enum state st)
 {
-	TAILQ_REMOVE(&queue[w->state], w, entry);
-	in[w->state]--;
-	w->state = st;
-	w->since = now;
-	in[st]++;
-	if (st == IDLE)
-		TAILQ_INSERT_HEAD(&queue[st], w, entry);
-	else
-		TAILQ_INSERT_TAIL(&queue[st], w, entry);
-	if (w->ctl.fd == -1)
+	queue_remove(w);
+	queue_insert(w, st);
+	if (w->ctl == -1)
 		return;
 	if (st == BUSY || st == DRAIN)
-		watch_hot(&w->ctl);
+		poll_hot(w);
 	else
-		watch_cold(&w->ctl);
+		poll_cold(w);
 }
 
-/* The child executed prog, or reports why it could not; known once only. */
+/*
+ * The child executed prog, or reports why it could not; known once only.  From
+ * here on it is the control socket that is polled.
+ */
 static void
 worker_executed(struct worker *w)
 {
 	struct report	 rep;
 	ssize_t		 n;
 
-	if (w->exec.fd == -1)
+	if (w->exec == -1)
 		return;
-	n = read(w->exec.fd, &rep, sizeof(rep));
-	watch_close(&w->exec);
+	n = read(w->exec, &rep, sizeof(rep));
+	fd_close(&w->exec);
+	if (w->ctl == -1 || n == sizeof(rep))
+		poll_remove(w);
+	else
+		polled.fds[w->slot].fd = w->ctl;
 	if (n != sizeof(rep)) {
-		if (w->state == TRIAL && --trial_left == 0)
-			trial_due = now + TRIAL_TIME;
+		if (w == trial.w)
+			trial.due = now + TRIAL_TIME;
+		if (w->state != STARTING)
+			return;
+		worker_state(w, IDLE);
+		if (w->gen == pool.gen && pool.awaited > 0)
+			pool.awaited--;
 		return;
 	}
 	w->failed = 1;
-	if (w->state == TRIAL) {
+	if (w == trial.w)
 		trial_fail("%s", worker_excuse(&rep));
-		return;
-	}
-	if (w->state < LOST)
-		logit(LOG_ERR, "%s", worker_excuse(&rep));
-	worker_lost(w, 1);
+	else if (!up && !stopping)
+		start_fail(worker_excuse(&rep));
+	else if (w->state == STARTING)
+		death_log(-rep.error, LOG_ERR, "%s", worker_excuse(&rep));
 }
 
-/* Says what could not be executed, where and why [B3]. */
+/* Says what could not be executed, where and why. */
 static const char *
 worker_excuse(const struct report *rep)
 {
@@ -1628,7 +1972,7 @@ worker_assign(struct worker *w, int conn)
 		struct cmsghdr	 hdr;
 		unsigned char	 buf[64];	/* NetBSD: no constant size */
 	} control;
-	uint64_t	 cookie = handed + 1;
+	uint64_t	 cookie = count.handed + 1;
 	ssize_t		 n;
 
 	memset(&msg, 0, sizeof(msg));
@@ -1645,11 +1989,11 @@ worker_assign(struct worker *w, int conn)
 	cmsg->cmsg_type = SCM_RIGHTS;
 	memcpy(CMSG_DATA(cmsg), &conn, sizeof(conn));
 
-	n = sendmsg(w->ctl.fd, &msg, 0);
+	n = sendmsg(w->ctl, &msg, 0);
 	if (n == sizeof(cookie)) {
-		handed++;
+		count.handed++;
 		w->cookie = cookie;
-		w->inlen = 0;
+		w->saidlen = 0;
 		w->conn = conn;
 		worker_state(w, BUSY);
 		if (verbose)
@@ -1666,7 +2010,7 @@ worker_assign(struct worker *w, int conn)
 		worker_fault(w, "does not read its control socket");
 		return 0;
 	}
-	accept_due = now + SHORT_RETRY;
+	backlogged.due = now + SHORT_RETRY;
 	if (episode(&short_last))
 		logit(LOG_ERR, "cannot hand out connections for now: %s",
 		    strerror(errno));
@@ -1675,35 +2019,32 @@ worker_assign(struct worker *w, int conn)
 
 /*
  * Reads what a worker has to say: the cookie of its connection, whole or in
- * pieces [E6], and nothing else.  Returns whether there may be more.
+ * pieces, and nothing else.  Returns whether there may be more.
  */
 static int
 worker_read(struct worker *w)
 {
 	ssize_t	 n;
-	int	 unread;
 
-	n = read(w->ctl.fd, w->in + w->inlen, sizeof(w->in) - w->inlen);
+	n = read(w->ctl, w->said + w->saidlen, sizeof(w->said) - w->saidlen);
 	if (n == -1 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0) {
 		/*
-		 * On Linux ECONNRESET says that our message was never read
-		 * [F4].  The BSDs do not tell, hence a taken one; but who was
-		 * never executed has read nothing, and reports that.
+		 * On Linux ECONNRESET says that our message was never read.
+		 * The BSDs do not tell, hence there it may have been.
 		 */
-		unread = n == -1 && errno == ECONNRESET && w->inlen == 0;
-		worker_executed(w);
-		worker_lost(w, unread);
+		worker_lost(w, n == -1 && errno == ECONNRESET &&
+		    w->saidlen == 0);
 		return 0;
 	}
-	w->inlen += n;
+	w->saidlen += n;
 	if (w->state != BUSY && w->state != DRAIN)
 		worker_fault(w, "wrote to its control socket unasked");
-	else if (w->inlen > sizeof(w->cookie))
+	else if (w->saidlen > sizeof(w->cookie))
 		worker_fault(w, "wrote more than its cookie");
-	else if (w->inlen == sizeof(w->cookie)) {
-		if (memcmp(w->in, &w->cookie, sizeof(w->cookie)) == 0)
+	else if (w->saidlen == sizeof(w->cookie)) {
+		if (memcmp(w->said, &w->cookie, sizeof(w->cookie)) == 0)
 			worker_ack(w);
 		else
 			worker_fault(w, "wrote a wrong cookie");
@@ -1716,12 +2057,9 @@ static void
 worker_ack(struct worker *w)
 {
 	fd_close(&w->conn);
-	w->inlen = 0;
-	accept_due = 0;
-	if (w->served++ == 0) {
-		proven = 1;
-		brake_delay = 0;
-	}
+	w->saidlen = 0;
+	w->served++;
+	backlogged.due = 0;
 	if (verbose)
 		logit(LOG_DEBUG, "worker %ld is done with connection %llu",
 		    (long)w->pid, (unsigned long long)w->cookie);
@@ -1732,9 +2070,10 @@ worker_ack(struct worker *w)
 }
 
 /*
- * The control socket is at its end.  A connection that the worker has not
- * read goes to another; one that it may have read is closed, never replayed
- * [F4, F5].  Most likely the worker is dying, so SIGCHLD may explain it.
+ * The control socket is at its end.  A connection that the worker has not read
+ * goes to another; one that it may have read is closed, never replayed: a
+ * replay could run a request twice.  Most likely the worker is dying, so
+ * SIGCHLD may explain it.
  */
 static void
 worker_lost(struct worker *w, int unread)
@@ -1742,60 +2081,52 @@ worker_lost(struct worker *w, int unread)
 	if (w->conn != -1 && unread && !stopping) {
 		conn_keep(w->conn);
 		w->conn = -1;
-	} else if (w->conn != -1) {
-		w->cut = 1;
-		fd_close(&w->conn);
 	}
-	watch_close(&w->ctl);
+	worker_cut(w);
 	if (w->state == IDLE || w->state == BUSY || w->state == DRAIN) {
 		w->due = now + LOST_GRACE;
 		worker_state(w, LOST);
 	}
 }
 
-/* Stops a worker that broke the protocol [F6]. */
+/*
+ * Closes what we hold of a worker.  The client of its connection, if it has one
+ * still, learns it at once, also if some other process has a copy of that.
+ */
+static void
+worker_cut(struct worker *w)
+{
+	if (w->conn != -1) {
+		w->cut = 1;
+		(void)shutdown(w->conn, SHUT_RDWR);
+		fd_close(&w->conn);
+	}
+	poll_remove(w);
+	fd_close(&w->exec);
+	fd_close(&w->ctl);
+}
+
+/* Stops a worker that broke the protocol. */
 static void
 worker_fault(struct worker *w, const char *what)
 {
-	int	 young;
-
-	if (w->state == TRIAL) {
-		trial_fail("worker %ld %s", (long)w->pid, what);
+	if (w == trial.w) {
+		trial_fail("worker %ld of %s %s", (long)w->pid, prog[0], what);
 		return;
 	}
 	logit(LOG_ERR, "worker %ld %s: stopped", (long)w->pid, what);
-	deaths++;
-	young = worker_young(w);
+	death_count(w, 0);
 	worker_stop(w);
-	if (young)
-		brake();
 }
 
 /* Tells a worker to go; its connection, if it still has one, is closed. */
 static void
 worker_stop(struct worker *w)
 {
-	if (w->conn != -1) {
-		w->cut = 1;
-		fd_close(&w->conn);
-	}
-	watch_close(&w->ctl);
+	worker_cut(w);
 	w->due = now + LEAVE_GRACE;
 	worker_state(w, LEAVING);
 	worker_kill(w, SIGTERM);
-}
-
-/*
- * Whether its end is one of a crash loop [F3]: it ended early and has not
- * served.  One that died of a request has; else clients that hang up on
- * workers that die of that could apply the brake from outside.
- */
-static int
-worker_young(const struct worker *w)
-{
-	int64_t	 end = w->state == LOST ? w->since : now;
-
-	return w->served == 0 && !w->cut && end - w->started < HEALTHY_AGE;
 }
 
 /* SIGTERM is for the worker to handle; SIGKILL is for all its processes. */
@@ -1803,74 +2134,50 @@ static void
 worker_kill(struct worker *w, int sig)
 {
 	if (sig == SIGKILL) {
-		if (w->conn != -1)
-			fd_close(&w->conn);
-		watch_close(&w->ctl);
+		worker_cut(w);
 		worker_state(w, KILLED);
 	}
-	if (w->reaped)
-		return;
-	(void)kill(w->pid, sig);
-	/* There is no such group yet, if it has not come to make it. */
+	if (!w->reaped)
+		(void)kill(w->pid, sig);
+	/* Fails as long as the child has not made its group: it is alone. */
 	if (sig == SIGKILL)
 		(void)kill(-w->pid, sig);
 }
 
-/* A worker was reaped with status ws [F1 to F5]. */
+/*
+ * A worker was reaped with status ws.  What it said last is heard first, since
+ * that decides whether its connection may go to another.
+ */
 static void
 worker_dead(struct worker *w, int ws)
 {
-	static const char doubt[] = ": does it speak what -r asks for?";
-	enum state	 was;
-	int		 asked, clean, young;
+	int	 asked, clean, i;
 
 	w->reaped = 1;
 	worker_executed(w);
-	while (w->ctl.fd != -1 && worker_read(w) > 0)
+	while (w->ctl != -1 && worker_read(w) > 0)
 		continue;
-	if (w->conn != -1)
-		worker_lost(w, 0);
-	watch_close(&w->ctl);	/* another of its processes may have it */
-	(void)output_read();
+	worker_cut(w);		/* another of its processes may have them */
+	for (i = 0; i < OUTPUT_TURNS && output_read(); i++)
+		continue;
+	output_line();
 
-	was = w->state;
-	asked = was == LEAVING || was == KILLED;
+	asked = w->state == LEAVING || w->state == KILLED;
 	clean = WIFEXITED(ws) && WEXITSTATUS(ws) == 0;
-	young = worker_young(w);
-	worker_state(w, KILLED);
 	worker_leftovers(w, asked, clean);
-	if (was != TRIAL)
-		logit(death_level(w, asked, ws), variable ?
+	if (w == trial.w)
+		trial_dead(w, ws);
+	else {
+		if (!asked)
+			death_count(w, clean);
+		death_log(ws, death_level(w, asked, ws), variable ?
 		    "worker %ld %s after %s, served %llu" :
 		    "worker %ld %s after %s", (long)w->pid, cause(ws),
 		    lifetime(w), (unsigned long long)w->served);
-	else if (trial)
-		trial_fail("worker %ld of %s %s, %s after its start%s",
-		    (long)w->pid, prog[0], cause(ws), lifetime(w),
-		    clean && variable ? doubt : "");
-
-	if (!asked && was != TRIAL)
-		deaths++;
-	/* A fixed pool's worker that recycles itself has served, too [F2]. */
-	if (w->served > 0 || now - w->started >= HEALTHY_AGE ||
-	    (clean && !asked && !variable))
-		proven = 1;
-	/*
-	 * A worker that exits 0 recycles itself and is replaced at once [F2].
-	 * If we know that it has not served, that is no recycling but a loop.
-	 */
-	if (young && !asked && was != TRIAL && !(clean && !variable)) {
-		brake();
-		if (!proven && brake_delay == BRAKE_MAX && !killed(ws)) {
-			logit(LOG_CRIT, "no worker has ever lived for a "
-			    "second or served a request: giving up");
-			stop(1, FAIL_GRACE);
-		}
 	}
-	accept_due = 0;		/* descriptors were freed [J1] */
-	TAILQ_REMOVE(&queue[KILLED], w, entry);
-	in[KILLED]--;
-	nworkers--;
+	backlogged.due = 0;	/* descriptors were freed */
+	queue_remove(w);
+	pool.total--;
 	free(w);
 }
 
@@ -1882,19 +2189,10 @@ worker_dead(struct worker *w, int ws)
 static void
 worker_leftovers(const struct worker *w, int asked, int clean)
 {
-	if (w->cut || stopping || !(asked || clean))
+	if (w->gen == NO_GEN || w->cut || stopping || !(asked || clean))
 		(void)kill(-w->pid, SIGKILL);
 	else if (asked)
 		(void)kill(-w->pid, SIGTERM);
-}
-
-/* How grave it is that a worker ended like that [F1, F2]. */
-static int
-death_level(const struct worker *w, int asked, int ws)
-{
-	if (w->failed || !up || (asked && (WIFEXITED(ws) || killed(ws))))
-		return LOG_DEBUG;
-	return WIFEXITED(ws) && WEXITSTATUS(ws) == 0 ? LOG_INFO : LOG_ERR;
 }
 
 static struct worker *
@@ -1904,10 +2202,121 @@ worker_find(pid_t pid)
 	int		 i;
 
 	for (i = 0; i < NSTATES; i++)
-		TAILQ_FOREACH(w, &queue[i], entry)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
 			if (w->pid == pid && !w->reaped)
 				return w;
 	return NULL;
+}
+
+/* A worker of the pool came to an end that nobody asked for: its only count. */
+static void
+death_count(const struct worker *w, int clean)
+{
+	count.deaths++;
+	if (w->gen == pool.gen)
+		pool.vacant++;
+	if (now - w->started < TRIAL_TIME && !stopping) {
+		if (!clean && w->gen == pool.gen)
+			storm.owed++;
+		death_young(clean);
+	}
+}
+
+/*
+ * A worker died young.  That puts the program in doubt, unless a trial has
+ * passed lately; even then if it is a storm, though for a storm alone not
+ * again so soon.  If it goes on for long and trials pass, the administrator is
+ * told once; but to end with status 0 is recycling, which is nothing to tell.
+ */
+static void
+death_young(int clean)
+{
+	if (now >= storm.died_due) {
+		storm.died_due = now + SECOND;
+		storm.died = 0;
+	}
+	storm.died++;
+	if (trial.w != NULL || now >= trial.valid)
+		trial.doubt = 1;
+	else if (storm.died >= STORM && now - trial.stormed >= TRIAL_VALID) {
+		trial.stormed = now;
+		trial.doubt = 1;
+	}
+	if (clean)
+		return;
+	if (now - storm.last >= TRIAL_VALID) {
+		storm.first = now;
+		storm.warned = 0;
+	}
+	storm.last = now;
+	if (!storm.warned && !trial.broken && !trial.doubt &&
+	    now - storm.first >= TRIAL_VALID) {
+		storm.warned = 1;
+		logit(LOG_WARNING, "workers have been dying within a second of "
+		    "their start for %d s, though trials pass: a request may "
+		    "be what kills them", TRIAL_VALID / SECOND);
+	}
+}
+
+/*
+ * Logs a death of the kind that key stands for: the first in a second whole,
+ * the others as a number at its end, but with -v.
+ */
+static void
+death_log(int key, int prio, const char *fmt, ...)
+{
+	struct kind	*k = NULL;
+	va_list		 ap;
+	size_t		 i;
+
+	for (i = 0; i < KINDS && prio != LOG_DEBUG; i++) {
+		if (now < kinds[i].due && kinds[i].key == key &&
+		    kinds[i].prio == prio) {
+			kinds[i].more++;
+			joined = 1;
+			prio = LOG_DEBUG;
+		} else if (k == NULL || kinds[i].due < k->due)
+			k = &kinds[i];
+	}
+	if (prio != LOG_DEBUG) {
+		death_more(k);
+		k->key = key;
+		k->prio = prio;
+		k->due = now + SECOND;
+	}
+	va_start(ap, fmt);
+	vlogit(prio, fmt, ap);
+	va_end(ap);
+}
+
+/* Logs how many deaths of a kind have not been logged. */
+static void
+death_more(struct kind *k)
+{
+	size_t	 i;
+
+	if (k->more > 0)
+		logit(k->prio, "%u more worker%s %s", k->more,
+		    k->more == 1 ? "" : "s", k->key < 0 ?
+		    "could not be executed" : cause(k->key));
+	k->more = 0;
+	k->due = 0;
+	joined = 0;
+	for (i = 0; i < KINDS; i++)
+		joined |= kinds[i].more > 0;
+}
+
+/* How grave it is that a worker ended like that. */
+static int
+death_level(const struct worker *w, int asked, int ws)
+{
+	if (w->failed)
+		return LOG_DEBUG;
+	if (WIFEXITED(ws) && (asked || WEXITSTATUS(ws) == 0))
+		return asked ? LOG_DEBUG : LOG_INFO;
+	if (asked && (WTERMSIG(ws) == SIGTERM || WTERMSIG(ws) == SIGKILL))
+		return LOG_DEBUG;
+	return LOG_ERR;
 }
 
 /* Makes a descriptor close-on-exec and adds a status flag.  -1 with errno. */
@@ -1937,84 +2346,89 @@ fd_close(int *fd)
 	*fd = -1;
 }
 
-/* Makes room to watch one worker more.  -1 with errno. */
+/* Makes room to poll one worker more, and for its connection.  -1 with errno. */
 static int
-watch_reserve(void)
+poll_reserve(void)
 {
-	size_t	 cap = watchcap == 0 ? 16 : watchcap * 2;
+	size_t	 cap = polled.cap == 0 ? 16 : polled.cap * 2;
 	void	*p;
 
-	if (watchcap >= nwatches + 2 && watchcap > 0)
+	if (polled.n + 1 < polled.cap)
 		return 0;
-	if ((p = realloc(pollfds, cap * sizeof(*pollfds))) == NULL)
+	if ((p = realloc(polled.fds, cap * sizeof(*polled.fds))) == NULL)
 		return -1;
-	pollfds = p;
-	if ((p = realloc(watches, cap * sizeof(*watches))) == NULL)
+	polled.fds = p;
+	if ((p = realloc(polled.owner, cap * sizeof(*polled.owner))) == NULL)
 		return -1;
-	watches = p;
-	if ((p = realloc(ready, cap * sizeof(*ready))) == NULL)
+	polled.owner = p;
+	if ((p = realloc(polled.ready, cap * sizeof(*polled.ready))) == NULL)
 		return -1;
-	ready = p;
-	if (watchcap == 0) {
-		memset(pollfds, 0, 2 * sizeof(*pollfds));
-		pollfds[0].fd = pollfds[1].fd = -1;
-		pollfds[0].events = pollfds[1].events = POLLIN;
-		watches[0] = watches[1] = NULL;
-		nwatches = nhot = 2;
+	polled.ready = p;
+	if ((p = realloc(backlogged.conns,
+	    cap * sizeof(*backlogged.conns))) == NULL)
+		return -1;
+	backlogged.conns = p;
+	if (polled.cap == 0) {
+		memset(polled.fds, 0, SLOT_WORKER * sizeof(*polled.fds));
+		polled.fds[SLOT_LISTENER].fd = -1;
+		polled.fds[SLOT_LISTENER].events = POLLIN;
+		polled.fds[SLOT_OUTPUT].fd = output[0];
+		polled.fds[SLOT_OUTPUT].events = POLLIN;
+		polled.n = polled.nhot = SLOT_WORKER;
 	}
-	watchcap = cap;
+	polled.cap = cap;
 	return 0;
 }
 
-/* Watches a worker's descriptor, as a cold one. */
+/* Polls a worker's descriptor, as one that must be heard at once. */
 static void
-watch_add(struct watch *wt, int fd)
+poll_add(struct worker *w, int fd)
 {
-	wt->fd = fd;
-	wt->slot = nwatches++;
-	watches[wt->slot] = wt;
-	pollfds[wt->slot].fd = fd;
-	pollfds[wt->slot].events = POLLIN;
-	pollfds[wt->slot].revents = 0;
+	w->slot = polled.n++;
+	polled.owner[w->slot] = w;
+	polled.fds[w->slot].fd = fd;
+	polled.fds[w->slot].events = POLLIN;
+	polled.fds[w->slot].revents = 0;
+	poll_hot(w);
 }
 
 static void
-watch_swap(size_t a, size_t b)
+poll_swap(size_t a, size_t b)
 {
-	struct pollfd	 pfd = pollfds[a];
-	struct watch	*wt = watches[a];
+	struct pollfd	 pfd = polled.fds[a];
+	struct worker	*w = polled.owner[a];
 
-	pollfds[a] = pollfds[b];
-	watches[a] = watches[b];
-	watches[a]->slot = a;
-	pollfds[b] = pfd;
-	watches[b] = wt;
-	watches[b]->slot = b;
+	polled.fds[a] = polled.fds[b];
+	polled.owner[a] = polled.owner[b];
+	polled.owner[a]->slot = a;
+	polled.fds[b] = pfd;
+	polled.owner[b] = w;
+	w->slot = b;
 }
 
-/* Has it watched always, or only when all is calm. */
+/* Has a worker watched always, or only when all is calm. */
 static void
-watch_hot(struct watch *wt)
+poll_hot(struct worker *w)
 {
-	if (wt->slot >= nhot)
-		watch_swap(wt->slot, nhot++);
-}
-
-static void
-watch_cold(struct watch *wt)
-{
-	if (wt->slot < nhot)
-		watch_swap(wt->slot, --nhot);
+	if (w->slot >= polled.nhot)
+		poll_swap(w->slot, polled.nhot++);
 }
 
 static void
-watch_close(struct watch *wt)
+poll_cold(struct worker *w)
 {
-	if (wt->fd == -1)
+	if (w->slot < polled.nhot)
+		poll_swap(w->slot, --polled.nhot);
+}
+
+static void
+poll_remove(struct worker *w)
+{
+	if (w->slot == 0)
 		return;
-	watch_cold(wt);
-	watch_swap(wt->slot, --nwatches);
-	fd_close(&wt->fd);
+	poll_cold(w);
+	poll_swap(w->slot, --polled.n);
+	w->slot = 0;
 }
 
 /*
@@ -2070,7 +2484,7 @@ vlogit(int prio, const char *fmt, va_list ap)
 		return;
 	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
 	if ((debug && fd_ready(STDERR_FILENO, POLLOUT, 0)) ||
-	    (!up && prio <= LOG_ERR))
+	    (!up && exitstatus != 0 && prio <= LOG_ERR))
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
 	log_line(prio, buf);
 }
@@ -2110,10 +2524,10 @@ fatal(const char *fmt, ...)
 {
 	va_list	 ap;
 
+	exitstatus = 1;
 	va_start(ap, fmt);
 	vlogit(LOG_ERR, fmt, ap);
 	va_end(ap);
-	exitstatus = 1;
 	finish();
 }
 
@@ -2158,9 +2572,10 @@ output_read(void)
 	size_t		 len;
 	ssize_t		 n;
 
-	if (!up || output[0] == -1 ||
-	    (n = read(output[0], buf, sizeof(buf))) <= 0)
+	if (output[0] == -1 || (n = read(output[0], buf, sizeof(buf))) <= 0)
 		return 0;
+	if (!up)
+		output_note(buf, n);
 	for (p = buf; n > 0; p += len, n -= len) {
 		nl = memchr(p, '\n', n);
 		len = nl == NULL ? (size_t)n : (size_t)(nl - p);
@@ -2211,22 +2626,37 @@ output_dropped(void)
 	ndropped = 0;
 }
 
-/* Shows the shell what the workers of a failed start have written [B4]. */
+/* Notes the latest of what workers write while they start. */
+static void
+output_note(const char *buf, size_t len)
+{
+	size_t	 excess;
+
+	if (len > sizeof(words)) {
+		buf += len - sizeof(words);
+		len = sizeof(words);
+	}
+	if (wordslen + len > sizeof(words)) {
+		excess = wordslen + len - sizeof(words);
+		wordslen -= excess;
+		memmove(words, words + excess, wordslen);
+	}
+	memcpy(words + wordslen, buf, len);
+	wordslen += len;
+}
+
+/* Shows the shell what the workers of a failed start have written. */
 static void
 output_show(void)
 {
-	char	 buf[4096], last = '\n';
-	ssize_t	 n;
 	int	 i;
 
-	/* Bounded: somebody may still be writing. */
-	for (i = 0; i < 16; i++) {
-		if ((n = read(output[0], buf, sizeof(buf))) <= 0 ||
-		    write(STDERR_FILENO, buf, n) == -1)
-			return;
-		last = buf[n - 1];
-	}
-	if (last != '\n')
+	for (i = 0; i < OUTPUT_TURNS && output_read(); i++)
+		continue;
+	output_line();
+	if (wordslen > 0 &&
+	    write(STDERR_FILENO, words, wordslen) == (ssize_t)wordslen &&
+	    words[wordslen - 1] != '\n')
 		(void)dprintf(STDERR_FILENO, "\n");
 }
 
@@ -2239,14 +2669,6 @@ lifetime(const struct worker *w)
 	(void)snprintf(buf, sizeof(buf), "%lld.%03d s",
 	    (long long)(age / SECOND), (int)(age % SECOND));
 	return buf;
-}
-
-/* Whether somebody ended it: us, or somebody from outside. */
-static int
-killed(int ws)
-{
-	return WIFSIGNALED(ws) &&
-	    (WTERMSIG(ws) == SIGKILL || WTERMSIG(ws) == SIGTERM);
 }
 
 /* A wait status in words. */
