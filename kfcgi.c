@@ -96,7 +96,8 @@
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
-#define GROW_WAIT	10		/* for somebody to come back */
+#define GROW_WAIT	10		/* for somebody to come back, */
+#define LEFT_TIME	100		/* whose client has left so lately */
 #define FULL_TIME	100		/* of saturation before a warning */
 #define EPISODE		20000		/* of calm, then warn again */
 #define SETTLE		100		/* of calm, then watch the idle */
@@ -135,7 +136,8 @@ struct worker {
 	size_t		 slot;		/* in polled, 0 if in none */
 	int		 exec;		/* end-of-file: it was executed */
 	int		 ctl;		/* control socket, -1 if fixed */
-	int		 conn;		/* connection it has, or -1 */
+	int		 conn;		/* connection it has, or -1, */
+	int64_t		 left;		/* its client was gone then, or 0 */
 	uint64_t	 cookie;	/* that goes with it */
 	unsigned char	 said[2 * sizeof(uint64_t)]; /* of its cookie, */
 	size_t		 saidlen;	/* so many bytes */
@@ -207,6 +209,7 @@ static size_t	 pool_places(void);
 static int	 pool_start(void);
 static void	 pool_fill(void);
 static void	 pool_accept(void);
+static size_t	 pool_returning(void);
 static void	 pool_grow(void);
 static void	 pool_shrink(void);
 static void	 pool_reap(void);
@@ -388,6 +391,7 @@ static struct {
 	}		 state;
 	int64_t		 since;		/* SATURATED since then */
 	int64_t		 due;		/* short of something: not before */
+	int64_t		 grow_due;	/* somebody is to come back first */
 	int		*conns;		/* accepted: they wait for a worker */
 	size_t		 nconns;	/* never more than workers were */
 } backlogged;
@@ -407,6 +411,7 @@ static struct {
 	struct pollfd	*fds;
 	struct worker	**owner;	/* of each slot */
 	struct worker	**ready;	/* with something to tell, in a turn */
+	struct pollfd	*conns;		/* of the busy, see pool_returning() */
 	size_t		 n, nhot, cap;
 	int		 calm;		/* the idle are watched, too */
 	int64_t		 calm_due;
@@ -1027,7 +1032,7 @@ deadline(void)
 	sooner(&due, pool_when(min));
 	if (!stopping && (backlogged.state != CALM || backlogged.nconns > 0)) {
 		when = pool_when(pool_places());
-		wait = backlogged.since + GROW_WAIT;
+		wait = backlogged.grow_due;
 		if (now < backlogged.due)
 			sooner(&due, backlogged.due);
 		else if (backlogged.nconns > pool.n[STARTING])
@@ -1584,13 +1589,41 @@ pool_accept(void)
 }
 
 /*
+ * How many busy workers are about to come back: their client has its answer and
+ * has closed the connection, but we have not heard of that yet.  Those whose
+ * client left longer ago are busy with something.
+ */
+static size_t
+pool_returning(void)
+{
+	struct worker	*w;
+	size_t		 i, n = 0, returning = 0;
+
+	TAILQ_FOREACH(w, &pool.q[BUSY], entry) {
+		polled.conns[n].fd = w->conn;
+		polled.conns[n].events = polled.conns[n].revents = 0;
+		n++;
+	}
+	if (poll(polled.conns, n, 0) <= 0)
+		return 0;
+	i = 0;
+	TAILQ_FOREACH(w, &pool.q[BUSY], entry)
+		if (polled.conns[i++].revents & POLLHUP) {
+			if (w->left == 0)
+				w->left = now;
+			returning += now - w->left < LEFT_TIME;
+		}
+	return returning;
+}
+
+/*
  * Nobody is idle and connections wait.  There are as many accepted ones here
  * as workers have been started for them, and whoever comes first has the next,
  * so that a connection does not depend on a worker that has yet to initialise
- * itself.  Another worker is started, one in a turn, if a connection has waited
- * for GROW_WAIT: who has its answer may be back before the worker's cookie is,
- * and two clients are no reason for a third worker.  If there is no place for
- * one, that is saturation, told once if it lasts.
+ * itself.  Another worker is started, one in a turn, unless those who are about
+ * to come back suffice: a client may return with its next request before its
+ * worker does, and two clients are no reason for a third worker.  If there is
+ * no place for one, that is saturation, told once if it lasts.
  */
 static void
 pool_grow(void)
@@ -1602,11 +1635,17 @@ pool_grow(void)
 		backlogged.since = now;
 	}
 	when = pool_when(pool_places());
-	while (backlogged.nconns < pool.n[STARTING] ||
-	    (backlogged.nconns == pool.n[STARTING] && now >= when &&
-	    now >= backlogged.since + GROW_WAIT))
+	while (backlogged.nconns < pool.n[STARTING])
 		if (backlogged.state == CALM || !conn_wait())
 			return;
+	if (backlogged.nconns == pool.n[STARTING] &&
+	    backlogged.state != CALM && now >= when &&
+	    now >= backlogged.grow_due) {
+		if (pool_returning() > 0)
+			backlogged.grow_due = now + GROW_WAIT;
+		else if (!conn_wait())
+			return;
+	}
 	if (backlogged.nconns > pool.n[STARTING]) {
 		if (now >= when)
 			(void)pool_start();
@@ -1995,6 +2034,7 @@ worker_assign(struct worker *w, int conn)
 		w->cookie = cookie;
 		w->saidlen = 0;
 		w->conn = conn;
+		w->left = 0;
 		worker_state(w, BUSY);
 		if (verbose)
 			logit(LOG_DEBUG, "worker %ld has connection %llu",
@@ -2364,6 +2404,9 @@ poll_reserve(void)
 	if ((p = realloc(polled.ready, cap * sizeof(*polled.ready))) == NULL)
 		return -1;
 	polled.ready = p;
+	if ((p = realloc(polled.conns, cap * sizeof(*polled.conns))) == NULL)
+		return -1;
+	polled.conns = p;
 	if ((p = realloc(backlogged.conns,
 	    cap * sizeof(*backlogged.conns))) == NULL)
 		return -1;
