@@ -1958,8 +1958,11 @@ worker_executed(struct worker *w)
 		trial_fail("%s", worker_excuse(&rep));
 	else if (!up && !stopping)
 		start_fail(worker_excuse(&rep));
-	else if (w->state == STARTING)
+	else if (w->state == STARTING) {
 		death_log(-rep.error, LOG_ERR, "%s", worker_excuse(&rep));
+		/* No request can be the cause of that. */
+		trial.doubt = 1;
+	}
 }
 
 /* Says what could not be executed, where and why. */
