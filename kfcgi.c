@@ -190,6 +190,7 @@ static void	 signals(void);
 static void	 timers(void);
 static void	 finish(void) __dead;
 
+static int64_t	 trial_when(void);
 static void	 trial_begin(void);
 static void	 trial_time(void);
 static void	 trial_pass(void);
@@ -214,6 +215,7 @@ static void	 pool_grow(void);
 static void	 pool_shrink(void);
 static void	 pool_reap(void);
 static void	 listener_restore(int);
+static void	 backlog_calm(void);
 static int	 conn_accept(void);
 static int	 conn_wait(void);
 static int	 conn_next(void);
@@ -1023,10 +1025,7 @@ deadline(void)
 
 	if (trial.w != NULL)
 		sooner(&due, trial.due);
-	else if (up && !stopping && (trial.hup || trial.doubt))
-		sooner(&due, now);
-	else if (trial.broken && !stopping)
-		sooner(&due, trial.next);
+	sooner(&due, trial_when());
 	if (stopping)
 		sooner(&due, stop_due);
 	sooner(&due, pool_when(min));
@@ -1147,8 +1146,7 @@ timers(void)
 		    "SIGTERM: killed", (long)w->pid, LEAVE_GRACE / SECOND);
 		worker_kill(w, SIGKILL);
 	}
-	if (up && !stopping && trial.w == NULL && (trial.hup ||
-	    (trial.broken ? now >= trial.next : trial.doubt)))
+	if (now >= trial_when())
 		trial_begin();
 	for (i = 0; joined && i < KINDS; i++)
 		if (kinds[i].more > 0 && now >= kinds[i].due)
@@ -1179,6 +1177,19 @@ finish(void)
 		while (waitpid(starter, NULL, 0) == -1 && errno == EINTR)
 			continue;
 	exit(exitstatus);
+}
+
+/* When the next trial is to begin: a time, or INT64_MAX if none is wanted. */
+static int64_t
+trial_when(void)
+{
+	if (trial.w != NULL || !up || stopping)
+		return INT64_MAX;
+	if (trial.hup)
+		return now;
+	if (trial.broken)
+		return trial.next;
+	return trial.doubt ? now : INT64_MAX;
 }
 
 /*
@@ -1569,7 +1580,7 @@ pool_accept(void)
 		if (accepted && backlogged.nconns == 0 &&
 		    (backlogged.state < SATURATED || pool_count() < max) &&
 		    !fd_ready(listenfd, POLLIN, 0)) {
-			backlogged.state = CALM;
+			backlog_calm();
 			return;
 		}
 		if ((w = TAILQ_FIRST(&pool.q[IDLE])) == NULL) {
@@ -1714,6 +1725,15 @@ listener_restore(int fd)
 		    strerror(errno));
 }
 
+/* Nobody waits any more, which ends an episode of saturation. */
+static void
+backlog_calm(void)
+{
+	if (backlogged.state == WARNED)
+		full_last = now;
+	backlogged.state = CALM;
+}
+
 /*
  * Accepts a connection.  Returns -1 if there is none, and all is calm, or if
  * none can be accepted: then not again until a worker has been released, or
@@ -1729,11 +1749,9 @@ conn_accept(void)
 	} while (conn == -1 && (errno == EINTR || errno == ECONNABORTED));
 	if (conn != -1)
 		return conn;
-	if (errno == EAGAIN || errno == EWOULDBLOCK) {
-		if (backlogged.state == WARNED)
-			full_last = now;
-		backlogged.state = CALM;
-	} else {
+	if (errno == EAGAIN || errno == EWOULDBLOCK)
+		backlog_calm();
+	else {
 		backlogged.due = now + SHORT_RETRY;
 		if (episode(&short_last))
 			logit(LOG_ERR, "cannot accept connections for now: %s",
