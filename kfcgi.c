@@ -203,6 +203,7 @@ static void	 kill_all(void);
 static void	 status(void);
 
 static void	 pool_renew(void);
+static size_t	 pool_release(size_t);
 static void	 pool_renewed(void);
 static size_t	 pool_count(void);
 static int64_t	 pool_when(size_t);
@@ -1445,30 +1446,45 @@ pool_renew(void)
 }
 
 /*
- * When the new generation has been executed, lets the old one go: at once who
- * is idle, after the request who is busy.  The lost are on their way out, which
- * pool_reap() shall explain.
+ * Lets old workers go until so many are left who serve: who has yet to be
+ * executed and who is idle at once, who is busy after the request.  The lost are
+ * on their way out, which pool_reap() shall explain.  Returns how many are busy
+ * still.
  */
+static size_t
+pool_release(size_t keep)
+{
+	static const enum state serving[] = { STARTING, IDLE, BUSY };
+	struct worker	*w, *next;
+	size_t		 busy = 0, i, old = 0;
+
+	for (i = 0; i < sizeof(serving) / sizeof(serving[0]); i++)
+		TAILQ_FOREACH(w, &pool.q[serving[i]], entry)
+			old += w->gen != pool.gen;
+	for (i = 0; i < sizeof(serving) / sizeof(serving[0]); i++)
+		TAILQ_FOREACH_SAFE(w, &pool.q[serving[i]], entry, next) {
+			if (w->gen == pool.gen || old <= keep)
+				continue;
+			old--;
+			if (w->state == BUSY) {
+				worker_state(w, DRAIN);
+				busy++;
+			} else
+				worker_stop(w);
+		}
+	return busy;
+}
+
+/* Lets the old generation go when the new one has been executed. */
 static void
 pool_renewed(void)
 {
-	struct worker	*w, *next;
-	size_t		 busy = 0;
+	size_t	 busy;
 
 	if (!pool.renewing || pool.awaited > 0 || stopping)
 		return;
 	pool.renewing = 0;
-	TAILQ_FOREACH_SAFE(w, &pool.q[STARTING], entry, next)
-		if (w->gen != pool.gen)
-			worker_stop(w);
-	TAILQ_FOREACH_SAFE(w, &pool.q[IDLE], entry, next)
-		if (w->gen != pool.gen)
-			worker_stop(w);
-	TAILQ_FOREACH_SAFE(w, &pool.q[BUSY], entry, next)
-		if (w->gen != pool.gen) {
-			worker_state(w, DRAIN);
-			busy++;
-		}
+	busy = pool_release(0);
 	if (!up)
 		start_report();
 	else
@@ -1513,7 +1529,9 @@ pool_when(size_t places)
 
 /*
  * Starts a worker for the pool.  Returns 0 if it could not: the pool serves
- * with what it has and it is tried again in a while; a start is over.
+ * with what it has, and it is tried again in a while or when a worker has gone;
+ * a start is over.  There may be no room for an old and a new generation: then
+ * an old worker goes for each that is new.
  */
 static int
 pool_start(void)
@@ -1526,11 +1544,16 @@ pool_start(void)
 		(void)snprintf(why, sizeof(why), "cannot start a worker: %s",
 		    strerror(saved));
 		pool.start_due = now + SHORT_RETRY;
-		if (!up)
+		if (!up) {
 			start_fail(why);
-		else if (episode(&fork_last))
+			return 0;
+		}
+		if (pool.renewing && pool_count() > 0)
+			(void)pool_release(min > pool_count() ?
+			    min - pool_count() : 0);
+		if (episode(&fork_last))
 			logit(LOG_ERR, "%s, serving with %zu", why,
-			    pool_count());
+			    pool.n[IDLE] + pool.n[BUSY]);
 		return 0;
 	}
 	if (pool.vacant > 0) {
@@ -2236,7 +2259,8 @@ worker_dead(struct worker *w, int ws)
 		    "worker %ld %s after %s", (long)w->pid, cause(ws),
 		    lifetime(w), (unsigned long long)w->served);
 	}
-	backlogged.due = 0;	/* descriptors were freed */
+	/* A process has gone, and descriptors with it. */
+	backlogged.due = pool.start_due = 0;
 	queue_remove(w);
 	pool.total--;
 	free(w);
