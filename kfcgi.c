@@ -203,6 +203,7 @@ static void	 kill_all(void);
 static void	 status(void);
 
 static void	 pool_renew(void);
+static size_t	 pool_serving(void);
 static size_t	 pool_release(size_t);
 static void	 pool_renewed(void);
 static size_t	 pool_count(void);
@@ -1445,6 +1446,20 @@ pool_renew(void)
 	pool.awaited = min;
 }
 
+/* How many workers serve, or soon will, whatever their generation. */
+static size_t
+pool_serving(void)
+{
+	struct worker	*w;
+	size_t		 n = 0;
+	int		 i;
+
+	for (i = STARTING; i <= BUSY; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
+			n++;
+	return n;
+}
+
 /*
  * Lets old workers go until so many are left who serve: who has yet to be
  * executed and who is idle at once, who is busy after the request.  The lost are
@@ -1454,15 +1469,13 @@ pool_renew(void)
 static size_t
 pool_release(size_t keep)
 {
-	static const enum state serving[] = { STARTING, IDLE, BUSY };
 	struct worker	*w, *next;
-	size_t		 busy = 0, i, old = 0;
+	size_t		 busy = 0, old;
+	int		 i;
 
-	for (i = 0; i < sizeof(serving) / sizeof(serving[0]); i++)
-		TAILQ_FOREACH(w, &pool.q[serving[i]], entry)
-			old += w->gen != pool.gen;
-	for (i = 0; i < sizeof(serving) / sizeof(serving[0]); i++)
-		TAILQ_FOREACH_SAFE(w, &pool.q[serving[i]], entry, next) {
+	old = pool_serving() - pool.n[STARTING] - pool.n[IDLE] - pool.n[BUSY];
+	for (i = STARTING; i <= BUSY; i++)
+		TAILQ_FOREACH_SAFE(w, &pool.q[i], entry, next) {
 			if (w->gen == pool.gen || old <= keep)
 				continue;
 			old--;
@@ -1553,7 +1566,7 @@ pool_start(void)
 			    min - pool_count() : 0);
 		if (episode(&fork_last))
 			logit(LOG_ERR, "%s, serving with %zu", why,
-			    pool.n[IDLE] + pool.n[BUSY]);
+			    pool_serving());
 		return 0;
 	}
 	if (pool.vacant > 0) {
