@@ -32,18 +32,18 @@ is "$(awk '$NF == "total" { print $(NF - 1) }' "$T/count")" "" \
     "the manager did nothing for 200 requests"
 
 # -l is the backlog.
-stop
+quit
 for l in 1 7; do
 	start -l $l -n 1 /bin/worker
 	like "$(ss -xlH src "$SOCK" | awk '{ print $4 }')" "^$l\$" "-l $l"
-	stop
+	quit
 done
 start -n 5 /bin/worker
 is "$(ss -xlH src "$SOCK" | awk '{ print $4 }')" 10 "2n by default"
-stop
+quit
 start -r -n 2 -N 9 /bin/worker
 is "$(ss -xlH src "$SOCK" | awk '{ print $4 }')" 18 "2N with -r"
-stop
+quit
 is "$?" 0 "status after SIGTERM"
 
 done_testing

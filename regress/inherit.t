@@ -81,7 +81,7 @@ done
 rm -f "$SOCK"
 start -n 1 /bin/worker
 like "$(fetch report)" "^fd 2 file" "-d: standard error is the caller's"
-stop
+quit
 
 # The manager cannot get its privileges back [D1].
 start -n 1 /bin/worker
@@ -93,7 +93,7 @@ like "$(grep ^CapEff "/proc/$PID/status")" '0000000000000000' \
     "the manager's capabilities"
 is "$(grep ^NoNewPrivs "/proc/$PID/status" | awk '{ print $2 }')" 0 \
     "set-user-ID programs in the jail still work [D7]"
-stop
+quit
 
 # A manager that is killed leaves no worker [D6].
 for r in '' -r; do
@@ -104,7 +104,7 @@ for r in '' -r; do
 	ok "no worker survives a SIGKILL of the manager${r:+, $r}" \
 	    waitfor 10 no_strays
 	ok "and a new one starts on its socket" start $r -n 1 /bin/worker
-	stop
+	quit
 done
 
 done_testing

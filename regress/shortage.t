@@ -155,7 +155,7 @@ at_most "$n" "$(awk '{ print $6 + $8 }' "$T/load")" \
     "$n workers killed meanwhile: no more requests lost"
 like "$(cat "$T/load")" 'refused 0 .* timeout 0 bad 0$' "the others are answered"
 ok "n again" waitfor 60 has_workers 2
-stop
+quit
 is "$?" 0 "status"
 
 # A reload for which there are not enough: the old ones stay.
@@ -169,7 +169,7 @@ ok "what it had started goes" waitfor 10 has_workers 6
 is "$(workers)" "$w" "the old workers are there"
 is "$(client -o -n 60 -c 6)" "$(all 60)" "and serve"
 is "$(count 'reload failed')" 1 "one line"
-stop
+quit
 
 # Too few to start at all: that is fatal, and said [J2].
 for r in '' -r; do
@@ -200,7 +200,7 @@ at_most 2 "$(count 'cannot start a worker')" "one line or two about that"
 at_most 20 "$(count 'next worker in')" "few lines about retries"
 ok "shrinks to n" waitfor 30 has_workers 2
 is "$(client -o -n 100 -c 2)" "$(all 100)" "and serves"
-stop
+quit
 
 for r in '' -r; do
 	pool=${r:-fixed}
@@ -237,7 +237,7 @@ for r in '' -r; do
 	trace_end
 	diag "$pool: system calls: $CALLS, CPU: $(cpu) ticks"
 	at_most 3000 "$CALLS" "$pool: no spinning"
-	stop
+	quit
 done
 
 # In a fixed pool even if none at all is left.
@@ -255,7 +255,7 @@ vacate
 wait $load
 is "$(cat "$T/load")" "$(all 8)" "fixed: requests wait until some can"
 ok "fixed: n again" waitfor 60 has_workers 4
-stop
+quit
 unlimited
 
 # --- Descriptors in flight: as many as one process may have open, for all of
@@ -295,12 +295,12 @@ at_most 2 "$(count 'cannot hand out')" "one line or two about it"
 wait $otherload
 is "$(cat "$T/otherload")" "$(all 50)" "the other pool's, too"
 ok "n again" eval 'client -n 20 >/dev/null; [ "$(nworkers)" -ge 3 ]'
-stop
+quit
 unlimited
 PID=$OTHER
 SOCK=$T/other
 LOG=$OTHERLOG
-stop
+quit
 LOG=$T/log
 SOCK=$MINE
 
@@ -314,7 +314,7 @@ for e in EMFILE ENFILE ENOBUFS ENOMEM; do
 	is "$(injected)" 3 "accept: $e: it was met"
 	is "$(count 'cannot accept connections for now: ')" 1 \
 	    "accept: $e: one line"
-	stop
+	quit
 done
 for e in EINTR ECONNABORTED; do
 	start -r -n 2 -N 4 /bin/worker
@@ -324,7 +324,7 @@ for e in EINTR ECONNABORTED; do
 	trace_end
 	is "$(injected)" 3 "accept: $e: it was met"
 	is "$(count 'cannot')" 0 "accept: $e: is nothing"
-	stop
+	quit
 done
 for e in ENOBUFS ENOMEM ETOOMANYREFS; do
 	start -r -n 2 -N 4 /bin/worker
@@ -335,7 +335,7 @@ for e in ENOBUFS ENOMEM ETOOMANYREFS; do
 	is "$(injected)" 2 "hand-out: $e: it was met"
 	is "$(count 'cannot hand out connections for now: ')" 1 \
 	    "hand-out: $e: one line"
-	stop
+	quit
 done
 for call in socketpair pipe clone; do
 	[ $call = clone ] && e=EAGAIN || e=ENFILE
@@ -352,7 +352,7 @@ for call in socketpair pipe clone; do
 	is "$(injected)" 2 "$call: $e: it was met"
 	is "$(count 'cannot start a worker: ')" 1 "$call: $e: one line"
 	is "$(client -o -n 20 -c 4)" "$(all 20)" "$call: $e: and serves"
-	stop
+	quit
 	is "$?" 0 "$call: $e: status"
 done
 start -r -n 2 -N 4 /bin/worker
@@ -360,7 +360,7 @@ inject ppoll ENOMEM 2..4
 is "$(client -o -n 40 -c 8 -t 60000)" "$(all 40)" "poll: ENOMEM: all answered"
 trace_end
 is "$(injected)" 3 "poll: ENOMEM: it was met"
-stop
+quit
 is "$?" 0 "status"
 
 # --- The long shortage: one line, though it was tried again and again.
@@ -371,7 +371,7 @@ is "$(count 'cannot start a worker')" 1 "one line for all of it"
 is "$(client -o -n 20 -c 2)" "$(all 20)" "the other worker serves"
 vacate
 ok "n again" waitfor 30 has_workers 2
-stop
+quit
 is "$?" 0 "status"
 is "$(strays)" "" "nobody is left"
 LOG=$MYLOG SOCK=$MINE JAIL=$MYJAIL

@@ -74,7 +74,7 @@ waitfor 10 grep -q ready "$T/out"
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$T/err"
 is "$(cat "$T/err")" "kfcgi: $SOCK: is in use by a running server" \
     "a server whose backlog is full is respected"
-stop
+quit
 
 # Symbolic links are not followed to be removed.
 echo precious >"$T/file"
