@@ -130,7 +130,7 @@ quit
 
 # The manager keeps its argv [A8].
 start_daemon -n 1 /bin/worker
-is "$(ps -o args= -p "$PID")" \
+is "$(ps_of "$PID" args)" \
     "$KFCGI -p $JAIL -s $SOCK -U $WHO -n 1 /bin/worker" \
     "the manager is found by its exact command line"
 end_manager

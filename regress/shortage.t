@@ -75,7 +75,7 @@ occupy() {
 		i=$((i + 1))
 	done
 	# Each has become that user.
-	waitfor 10 eval '[ "$(ps -u "$WHO" -o args= | grep -c "^perl -e")" -eq \
+	waitfor 10 eval '[ "$(commands_of "$WHO" | grep -c "^perl -e")" -eq \
 	    "$(echo $SLEEPERS | wc -w)" ]'
 }
 
@@ -89,7 +89,7 @@ vacate() {
 WHO= WHO2=
 for u in games backup news uucp lp list irc operator; do
 	id "$u" >/dev/null 2>&1 || continue
-	[ -z "$(ps -u "$u" -o pid= 2>/dev/null)" ] || continue
+	[ -z "$(commands_of "$u")" ] || continue
 	WHO2=$WHO WHO=$u
 	[ -n "$WHO2" ] && break
 done

@@ -144,7 +144,7 @@ for r in "" -r; do
 done
 
 # INT reaches a foreground kfcgi and its starter alike; only one counts.
-setsid "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" -r -n 1 /bin/worker \
+in_session "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" -r -n 1 /bin/worker \
     >"$LOG" 2>&1 </dev/null &
 PID=$!
 waitfor 10 logged 'started: 1'
