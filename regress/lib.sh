@@ -61,8 +61,19 @@ also_kill() {
 
 # --- TAP
 
+# By a here-document: printf(1) is no part of every shell, and an argument may
+# be too long for execve(2).
 diag() {
-	printf '%s\n' "$*" | sed 's/^/# /'
+	sed 's/^/# /' <<EOF
+$*
+EOF
+}
+
+# matches text extended-regex
+matches() {
+	grep -Eq -- "$2" <<EOF
+$1
+EOF
 }
 
 # result status description
@@ -109,7 +120,7 @@ is() {
 
 # like text extended-regex description
 like() {
-	if printf '%s\n' "$1" | grep -Eq -- "$2"; then
+	if matches "$1" "$2"; then
 		result 0 "$3"
 	else
 		result 1 "$3"
@@ -119,7 +130,7 @@ like() {
 }
 
 unlike() {
-	if printf '%s\n' "$1" | grep -Eq -- "$2"; then
+	if matches "$1" "$2"; then
 		result 1 "$3"
 		diag "got '$1', expected not to match '$2'"
 		return 1
