@@ -19,7 +19,7 @@ mkdir "$T/src" "$T/src/compat" "$T/src/regress" || exit 1
 	cd regress || exit 1
 	for f in *; do
 		[ -f "$f" ] || continue
-		case $(head -c 4 "$f" | tr -d '\177') in
+		case $(dd if="$f" bs=4 count=1 2>/dev/null | tr -d '\177') in
 		ELF)
 			;;
 		*)
