@@ -138,7 +138,7 @@ end_suite() {
 }
 
 no_tracer() {
-	! ps -axo args= | grep -q "^strace .*$T/traces/"
+	! processes args | grep -q "^strace .*$T/traces/"
 }
 
 # judge_all promises trace...: "judged n refused n", or what is bad
