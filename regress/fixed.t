@@ -35,14 +35,14 @@ is "$(awk '$NF == "total" { print $(NF - 1) }' "$T/count")" "" \
 stop
 for l in 1 7; do
 	start -l $l -n 1 /bin/worker
-	like "$(ss -xlH src "$SOCK" | awk '{ print $4 }')" "^$l\$" "-l $l"
+	like "$(listens)" "^$l\$" "-l $l"
 	stop
 done
 start -n 5 /bin/worker
-is "$(ss -xlH src "$SOCK" | awk '{ print $4 }')" 10 "2n by default"
+is "$(listens)" 10 "2n by default"
 stop
 start -r -n 2 -N 9 /bin/worker
-is "$(ss -xlH src "$SOCK" | awk '{ print $4 }')" 18 "2N with -r"
+is "$(listens)" 18 "2N with -r"
 stop
 is "$?" 0 "status after SIGTERM"
 
