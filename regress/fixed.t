@@ -31,7 +31,10 @@ wait $tracer
 is "$(awk '$NF == "total" { print $(NF - 1) }' "$T/count")" "" \
     "the manager did nothing for 200 requests"
 
-# -l is the backlog.
+# -l is the backlog.  ss(8) knows the socket by its name, not by its path.
+listens() {
+	ss -xlpH | awk -v p="pid=$PID," 'index($0, p) { print $4; exit }'
+}
 stop
 for l in 1 7; do
 	start -l $l -n 1 /bin/worker
