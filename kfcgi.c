@@ -791,7 +791,7 @@ sock_dead(struct sockaddr_un *sun)
 	}
 }
 
-/* What connect(2) says: errno, or 0.  */
+/* What connect(2) says: errno, or 0. */
 static int
 sock_ask(int fd, const struct sockaddr_un *sun)
 {
@@ -815,8 +815,9 @@ sock_private(char *name, size_t size)
 	do {
 		/* Need not be secret: a name that exists is not taken. */
 		(void)clock_gettime(CLOCK_REALTIME, &ts);
-		(void)snprintf(name, size, ".kfcgi.%08x", (unsigned int)
-		    (ts.tv_nsec << 2 ^ ts.tv_sec ^ (long)getpid() << 16));
+		(void)snprintf(name, size, ".kfcgi.%08x",
+		    (unsigned int)ts.tv_nsec << 2 ^ (unsigned int)ts.tv_sec ^
+		    (unsigned int)getpid() << 16);
 		mask = umask(0077);
 		made = mkdirat(sockdir, name, 0700);
 		umask(mask);
@@ -842,12 +843,12 @@ sock_private(char *name, size_t size)
 }
 
 /*
- * Makes the listening socket in the directory priv, ours alone, and moves it to
- * its place.  In there names are safe, and no mode or owner is too wide.
- * Clients can neither connect while the mode is not right, as they cannot
- * reach it, nor before it listens.  The fixed pool's trialfd had
- * no client ever, because its name is gone before it listens.  Leaves for the
- * working directory that is open as cwd.  0, or -1 after a message.
+ * Makes the listening socket in the directory priv, which is ours alone, and
+ * moves it to its place.  Nobody else can exchange a name in priv, or reach a
+ * socket there whose owner or mode is not yet right.  The fixed pool's trialfd
+ * has the same type and backlog, but its name is removed before it listens, so
+ * that no client can ever connect to it.  The working directory becomes the one
+ * that is open as cwd.  Returns 0, or -1 after a message.
  */
 static int
 sock_make(int priv, int cwd)
@@ -894,9 +895,10 @@ sock_make(int priv, int cwd)
 }
 
 /*
- * Makes a stream socket in the working directory, under the name that it will
- * have, as it is listed with the name that it was given first.  Its
- * mode is 0660 at once.  Returns the descriptor, or -1 after a message.
+ * Makes a stream socket in the working directory, with mode 0660 at once and
+ * the status flag.  It has its final name already there, since that is what
+ * fstat(1), ss(8) and their like show for as long as it lives.  Returns the
+ * descriptor, or -1 after a message.
  */
 static int
 sock_bind(int flag)

@@ -22,17 +22,18 @@ end_manager
 rm -f "$SOCK"
 
 # Never wider, even for an instant: in which order things are done.  The first
-# socket is the trial's.
-strace -f -o "$T/trace" -e trace=umask,bind,chmod,fchmodat,lchown,chown,fchownat,listen,rename,renameat,renameat2 \
+# socket is the trial's: it has no name any more when it listens, so that nobody
+# can connect to it.
+strace -f -o "$T/trace" -e trace=umask,bind,chmod,fchmodat,lchown,chown,fchownat,listen,unlink,unlinkat,rename,renameat,renameat2 \
     "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/worker &
 also_kill $!
 waitfor 10 grep -qs 'rename' "$T/trace"
 waitfor 10 some_strays
 PID=$(manager_pid "$SOCK")
 is "$(sed -n -e 's/^[0-9]* *umask(0117).*/narrow/p' \
-    -e 's/^[0-9]* *\(bind\|[lf]*chown\|chmod\|listen\|rename\).*/\1/p' \
+    -e 's/^[0-9]* *\(bind\|[lf]*chown\|chmod\|listen\|unlink\|rename\).*/\1/p' \
     "$T/trace" | tr '\n' ' ')" \
-    "narrow bind listen narrow bind fchown listen rename " \
+    "narrow bind unlink listen narrow bind fchown listen rename unlink " \
     "narrow mode, then owner, then clients, then its place"
 end_manager
 
