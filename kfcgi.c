@@ -874,7 +874,7 @@ sock_make(int priv, int cwd)
 		return -1;
 	if (fstatat(priv, sockname, &sockst, AT_SYMLINK_NOFOLLOW) == -1)
 		warn("%s", sockpath);
-	/* A default ACL of the directory has overruled the umask. */
+	/* A default ACL of the directory may have narrowed it. */
 	else if ((sockst.st_mode & 07777) != 0660 &&
 	    fchmodat(priv, sockname, 0660, 0) == -1)
 		warn("cannot set the mode of socket %s", sockpath);
