@@ -102,6 +102,8 @@
 #define EPISODE		20000		/* of calm, then warn again */
 #define SETTLE		100		/* of calm, then watch the idle */
 #define SIGNAL_CHECK	10		/* longest deafness when always busy */
+#define PROBE_TIME	1000		/* a server may be too busy to be seen */
+#define PROBE_PAUSE	20		/* from one look to the next */
 
 #define SLICE		8		/* workers started in a turn */
 #define STORM		100		/* young deaths in a second */
@@ -173,8 +175,17 @@ static void	 terminal_narrow(void);
 static void	 signals_init(void);
 static void	 on_signal(int);
 static void	 on_signal_start(int);
-static void	 sock_probe(const struct sockaddr_un *);
 static void	 sock_open(void);
+static void	 sock_place(void);
+static int	 sock_walk(char *);
+static void	 sock_probe(void);
+static int	 sock_dead(struct sockaddr_un *);
+static int	 sock_ask(int, const struct sockaddr_un *);
+static int	 sock_private(char *, size_t);
+static int	 sock_make(int, int);
+static int	 sock_bind(int);
+static void	 sock_address(struct sockaddr_un *, const char *);
+static void	 sock_remove(void);
 static void	 detach(void);
 static void	 start_wait(int, int) __dead;
 static void	 start_report(void);
@@ -297,12 +308,14 @@ static pid_t	 manager;
 static int	 nullfd = -1;		/* /dev/null, always CONTROL_FD */
 static int	 terminal;		/* -d, and the caller has one */
 static int	 listenfd = -1;
+static int	 trialfd = -1;		/* the same for who is on trial, if fixed */
 static int	 output[2] = { -1, -1 };	/* workers' pipe, unless -d */
 static int	 startfd = -1;		/* to the process in start_wait() */
 static pid_t	 starter = -1;		/* its pid if it is our child (-d) */
+static int	 sockdir = -1;		/* directory of sockpath... */
+static const char *sockname;		/* ...and the name in there */
 static struct stat sockst;		/* the socket that we made */
 static struct rlimit caller_nofile;	/* as workers shall have it [D5] */
-static int	 trialfd = -1;		/* fixed: a listener without a name */
 static sigset_t	 nomask;		/* for workers */
 static sigset_t	 waitmask;		/* in ppoll(2): what is caught comes */
 static const int caught[] = {
@@ -525,9 +538,9 @@ main(int argc, char *argv[])
 		errx(1, "need root privileges");
 
 	signals_init();
-	sock_open();
 	descriptors_limit();
 	terminal_narrow();
+	sock_open();
 	detach();
 	log_open();
 	output_open();
@@ -709,91 +722,379 @@ on_signal(int sig)
 }
 
 /*
- * Ends unless the path is free or a leftover: a socket that no process has
- * open [C2].  We ask with a datagram socket, since a server would notice a
- * stream.  Linux and the BSDs look for the owner first, ECONNREFUSED, and
- * at the types second, EPROTOTYPE.
+ * Opens the listening socket.  Everything that can be judged before, the jail
+ * and what is at the socket's path, is judged before anything is touched.
+ *
+ * The directory may belong to somebody else, who may exchange every name in
+ * it at any time, while we are root.  Hence
+ *  1. it is opened once and not looked up by its path again, see sock_place();
+ *  2. the socket is made in a directory of our own inside it, into which
+ *     nobody else can reach, see sock_private() and sock_make();
+ *  3. the finished socket gets its name by renameat(2), which replaces what
+ *     has that name without following it; from then on nothing is changed by
+ *     that name.
+ * Whoever owns the directory can so remove or replace the socket, and make
+ * the start fail, but nothing else.
+ *
+ * If we are killed in between, an empty .kfcgi.XXXXXXXX, or one with a socket
+ * that nobody has open, is left.  On return the working directory is that of
+ * the caller if the jail is relative to it, else the root.
  */
 static void
-sock_probe(const struct sockaddr_un *sun)
+sock_open(void)
 {
+	struct stat	 st;
+	char		 name[16];
+	int		 cwd, made, priv;
+
+	if (stat(jail, &st) == -1)
+		err(1, "-p %s", jail);
+	if (!S_ISDIR(st.st_mode))
+		errx(1, "-p %s: not a directory", jail);
+	sock_place();
+	if ((cwd = open(jail[0] == '/' ? "/" : ".",
+	    O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1)
+		err(1, "cannot open the working directory");
+	sock_probe();
+	if ((priv = sock_private(name, sizeof(name))) == -1)
+		exit(1);
+	made = sock_make(priv, cwd);
+	close(priv);
+	close(cwd);
+	/* Fails, and shall, if somebody has moved it or put another there. */
+	(void)unlinkat(sockdir, name, AT_REMOVEDIR);
+	if (made == -1)
+		exit(1);
+}
+
+/*
+ * Splits sockpath into its directory, which is opened as sockdir, and
+ * sockname.  The path is looked up this once only.  Ends if that is impossible.
+ */
+static void
+sock_place(void)
+{
+	char		 dir[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	char		*slash;
+
+	if (sockpath[0] == '\0')
+		errx(1, "-s: socket path is empty");
+	/* Made by a shorter name, but clients need the whole path. */
+	if (strlcpy(dir, sockpath, sizeof(dir)) >= sizeof(dir))
+		errx(1, "-s %s: path is too long for a socket, at most %zu "
+		    "bytes", sockpath, sizeof(dir) - 1);
+	sockname = sockpath;
+	if ((slash = strrchr(dir, '/')) != NULL) {
+		sockname += slash - dir + 1;
+		/* Of "/x" the slash is the directory. */
+		slash[slash == dir] = '\0';
+	} else
+		(void)strlcpy(dir, ".", sizeof(dir));
+	if (sockname[0] == '\0')
+		errx(1, "-s %s: ends in a slash, so it is no socket's path",
+		    sockpath);
+	sockdir = sock_walk(dir);
+}
+
+/*
+ * Opens a directory, component by component, and returns the descriptor.  A
+ * symbolic link is followed only if it is in a directory in which nobody but
+ * root can make one, as /var/run may be: else whoever has a directory on the way
+ * could have the socket made anywhere.  Ends if that is impossible.
+ */
+static int
+sock_walk(char *dir)
+{
+	struct stat	 st;
+	const char	*name;
+	int		 flags, fd, next;
+
+	flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+	if ((fd = open(dir[0] == '/' ? "/" : ".", flags)) == -1)
+		err(1, "cannot open the directory of socket %s", sockpath);
+	for (name = strtok(dir, "/"); name != NULL; name = strtok(NULL, "/")) {
+		if (fstat(fd, &st) == -1)
+			err(1, "cannot look at the directory of socket %s",
+			    sockpath);
+		flags &= ~O_NOFOLLOW;
+		if (st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+			flags |= O_NOFOLLOW;
+		if ((next = openat(fd, name, flags)) == -1) {
+			if ((flags & O_NOFOLLOW) && fstatat(fd, name, &st,
+			    AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+				errx(1, "-s %s: %s is a symbolic link where "
+				    "others than root may make one", sockpath,
+				    name);
+			err(1, "cannot open the directory of socket %s",
+			    sockpath);
+		}
+		close(fd);
+		fd = next;
+	}
+	return fd;
+}
+
+/*
+ * Ends unless the path is free or has a leftover: a socket to which nobody can
+ * connect.  We ask with a datagram socket first, since a server would notice
+ * a stream.  Linux and the BSDs look whether a process has the socket open
+ * first, ECONNREFUSED, and at the types second, EPROTOTYPE.
+ *
+ * connect(2) follows a symbolic link that somebody puts there after our look
+ * at it.  Then another socket is asked, which does no harm: nothing is sent,
+ * and our answer is wrong only for who can replace the socket anyhow.  On
+ * return the working directory may be sockdir.
+ */
+static void
+sock_probe(void)
+{
+	struct sockaddr_un sun;
 	struct stat	 st;
 	int		 fd;
 
-	if (lstat(sockpath, &st) == -1) {
+	if (fstatat(sockdir, sockname, &st, AT_SYMLINK_NOFOLLOW) == -1) {
 		if (errno != ENOENT)
 			err(1, "%s", sockpath);
 		return;
 	}
 	if (!S_ISSOCK(st.st_mode))
 		errx(1, "%s: exists and is not a socket", sockpath);
+	if (fchdir(sockdir) == -1)
+		err(1, "cannot enter the directory of socket %s", sockpath);
+	sock_address(&sun, sockname);
 	if ((fd = socket(AF_UNIX, SOCK_DGRAM, 0)) == -1)
 		err(1, "cannot make a socket");
-	if (connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) != -1 ||
-	    errno == EPROTOTYPE)
+	switch (sock_ask(fd, &sun)) {
+	case ECONNREFUSED:
+	case ENOENT:
+		break;
+	case EPROTOTYPE:
+		if (sock_dead(&sun))
+			break;
+		/* FALLTHROUGH */
+	case 0:
 		errx(1, "%s: is in use by a running server", sockpath);
-	if (errno != ECONNREFUSED)
+	default:
 		err(1, "%s", sockpath);
+	}
 	close(fd);
-	if (unlink(sockpath) == -1)
-		err(1, "cannot replace socket %s", sockpath);
 }
 
 /*
- * Opens the listening socket, [C].  The jail is looked at before anything is
- * touched [A7].  The mode is narrow until the owner is the right one.
+ * Whether a stream socket that some process has open is a dead listener
+ * nevertheless: a process that a worker has left behind may hold one that was
+ * shut down.  Ends if that cannot be found out.
+ *
+ * A stream that is connected already cannot connect again, so it may ask
+ * without being noticed.  Linux looks at the listener first: ECONNREFUSED if it
+ * is dead, EAGAIN if its backlog is full, else EISCONN.  The BSDs and macOS
+ * look at our socket first and say EISCONN always, even for a directory.  There
+ * we must knock: a live server has a client that is gone at once.  They say
+ * ECONNREFUSED for a full backlog, too, hence several tries.  A server that
+ * works takes a connection in that time, and we are as likely to be
+ * the next in the backlog as its clients are.  One whose backlog is full for
+ * all that time, as far as we see, serves nobody: it is taken for dead.
  */
-static void
-sock_open(void)
+static int
+sock_dead(struct sockaddr_un *sun)
 {
-	struct sockaddr_un sun;
+	struct sockaddr_un dot;
+	int		 answer, fd, left, p[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) == -1)
+		err(1, "cannot make a socket");
+	if (fd_flags(p[0], O_NONBLOCK) == -1)
+		err(1, "cannot set the flags of a socket");
+	sock_address(&dot, ".");
+	answer = sock_ask(p[0], sun);
+	left = answer == EISCONN && sock_ask(p[0], &dot) == EISCONN ?
+	    PROBE_TIME : 0;
+	close(p[0]);
+	close(p[1]);
+	for (; left > 0; left -= PROBE_PAUSE) {
+		if ((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1)
+			err(1, "cannot make a socket");
+		if (fd_flags(fd, O_NONBLOCK) == -1)
+			err(1, "cannot set the flags of a socket");
+		answer = sock_ask(fd, sun);
+		close(fd);
+		if (answer != ECONNREFUSED)
+			break;
+		(void)poll(NULL, 0, PROBE_PAUSE);
+	}
+	switch (answer) {
+	case ECONNREFUSED:
+	case ENOENT:
+		return 1;
+	case 0:
+	case EAGAIN:
+	case EINPROGRESS:
+	case EISCONN:
+	case EPROTOTYPE:	/* of a third type */
+		return 0;
+	default:
+		errno = answer;
+		err(1, "%s", sockpath);
+	}
+}
+
+/* What connect(2) says: errno, or 0. */
+static int
+sock_ask(int fd, const struct sockaddr_un *sun)
+{
+	return connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == -1 ?
+	    errno : 0;
+}
+
+/*
+ * Makes a directory in sockdir that is ours alone, and returns a descriptor of
+ * it, its name in name.  What was opened is looked at, because the name may
+ * have been given to another meanwhile.  -1 after a message.
+ */
+static int
+sock_private(char *name, size_t size)
+{
+	struct timespec	 ts;
 	struct stat	 st;
 	mode_t		 mask;
+	int		 fd, made, tries = 100;
 
-	if (stat(jail, &st) == -1)
-		err(1, "-p %s", jail);
-	if (!S_ISDIR(st.st_mode))
-		errx(1, "-p %s: not a directory", jail);
-
-	memset(&sun, 0, sizeof(sun));
-	sun.sun_family = AF_UNIX;
-	if (sockpath[0] == '\0')
-		errx(1, "-s: socket path is empty");
-	if (strlcpy(sun.sun_path, sockpath, sizeof(sun.sun_path)) >=
-	    sizeof(sun.sun_path))
-		errx(1, "-s %s: path is too long for a socket, at most %zu "
-		    "bytes", sockpath, sizeof(sun.sun_path) - 1);
-	sock_probe(&sun);
-
-	if ((listenfd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
-	    fd_flags(listenfd, variable ? O_NONBLOCK : 0) == -1)
-		err(1, "cannot make a socket");
-	if (!variable) {
-		struct sockaddr_un tun = sun;
-
-		(void)snprintf(tun.sun_path, sizeof(tun.sun_path), "%s.t",
+	do {
+		/* Need not be secret: a name that exists is not taken. */
+		(void)clock_gettime(CLOCK_REALTIME, &ts);
+		(void)snprintf(name, size, ".kfcgi.%08x",
+		    (unsigned int)ts.tv_nsec << 2 ^ (unsigned int)ts.tv_sec ^
+		    (unsigned int)getpid() << 16);
+		mask = umask(0077);
+		made = mkdirat(sockdir, name, 0700);
+		umask(mask);
+	} while (made == -1 && errno == EEXIST && --tries > 0);
+	if (made == -1) {
+		warn("cannot make a directory for socket %s", sockpath);
+		return -1;
+	}
+	if ((fd = openat(sockdir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW |
+	    O_CLOEXEC)) == -1)
+		warn("cannot open the directory made for socket %s", sockpath);
+	else if (fstat(fd, &st) == -1)
+		warn("cannot look at the directory made for socket %s",
 		    sockpath);
-		if ((trialfd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
-		    fd_flags(trialfd, 0) == -1 ||
-		    bind(trialfd, (struct sockaddr *)&tun, sizeof(tun)) == -1 ||
-		    unlink(tun.sun_path) == -1 ||
-		    listen(trialfd, backlog) == -1)
-			err(1, "trial");
+	else if (st.st_uid != geteuid() || (st.st_mode & 0777) != 0700)
+		warnx("the directory made for socket %s is not ours alone: "
+		    "somebody else exchanges it", sockpath);
+	else
+		return fd;
+	fd_close(&fd);
+	(void)unlinkat(sockdir, name, AT_REMOVEDIR);
+	return -1;
+}
+
+/*
+ * Makes the listening socket in the directory priv, which is ours alone, and
+ * moves it to its place.  Nobody else can exchange a name in priv, or reach a
+ * socket there whose owner or mode is not yet right.  The fixed pool's trialfd
+ * has the same type and backlog, but its name is removed before it listens, so
+ * that no client can ever connect to it.  The working directory becomes the one
+ * that is open as cwd.  Returns 0, or -1 after a message.
+ */
+static int
+sock_make(int priv, int cwd)
+{
+	if (fchdir(priv) == -1) {
+		warn("cannot enter the directory made for socket %s", sockpath);
+		return -1;
 	}
-	mask = umask(0177);
-	if (bind(listenfd, (struct sockaddr *)&sun, sizeof(sun)) == -1)
-		errx(1, "cannot make socket %s: %s%s", sockpath,
-		    strerror(errno), errno != ENOENT ? "" :
-		    ": its directory is missing");
+	if (!variable) {
+		if ((trialfd = sock_bind(0)) == -1)
+			return -1;
+		if (unlinkat(priv, sockname, 0) == -1) {
+			warn("cannot remove the trial's socket for %s",
+			    sockpath);
+			return -1;
+		}
+		if (listen(trialfd, backlog) == -1) {
+			warn("cannot listen on socket %s", sockpath);
+			return -1;
+		}
+	}
+	if ((listenfd = sock_bind(variable ? O_NONBLOCK : 0)) == -1)
+		return -1;
+	if (fstatat(priv, sockname, &sockst, AT_SYMLINK_NOFOLLOW) == -1)
+		warn("%s", sockpath);
+	/* A default ACL of the directory may have narrowed it. */
+	else if ((sockst.st_mode & 07777) != 0660 &&
+	    fchmodat(priv, sockname, 0660, 0) == -1)
+		warn("cannot set the mode of socket %s", sockpath);
+	else if (fchownat(priv, sockname, sockuid, sockgid,
+	    AT_SYMLINK_NOFOLLOW) == -1)
+		warn("cannot give socket %s to user %ld", sockpath,
+		    (long)sockuid);
+	else if (listen(listenfd, backlog) == -1)
+		warn("cannot listen on socket %s", sockpath);
+	else if (fchdir(cwd) == -1)
+		warn("cannot return to the working directory");
+	else if (renameat(priv, sockname, sockdir, sockname) == -1)
+		warn("cannot move the socket to %s", sockpath);
+	else
+		return 0;
+	(void)unlinkat(priv, sockname, 0);
+	return -1;
+}
+
+/*
+ * Makes a stream socket in the working directory, with mode 0660 at once and
+ * the status flag.  It has its final name already there, since that is what
+ * fstat(1), ss(8) and their like show for as long as it lives.  Returns the
+ * descriptor, or -1 after a message.
+ */
+static int
+sock_bind(int flag)
+{
+	struct sockaddr_un sun;
+	mode_t		 mask;
+	int		 bound, fd;
+
+	if ((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1) {
+		warn("cannot make a socket");
+		return -1;
+	}
+	if (fd_flags(fd, flag) == -1) {
+		warn("cannot set the flags of a socket");
+		return -1;
+	}
+	sock_address(&sun, sockname);
+	mask = umask(0117);
+	bound = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
 	umask(mask);
-	if (lstat(sockpath, &sockst) == -1 ||
-	    lchown(sockpath, sockuid, sockgid) == -1 ||
-	    chmod(sockpath, 0660) == -1 ||
-	    listen(listenfd, backlog) == -1) {
+	if (bound == -1) {
 		warn("cannot make socket %s", sockpath);
-		(void)unlink(sockpath);
-		exit(1);
+		return -1;
 	}
+	return fd;
+}
+
+/* The address of a name in the working directory, short enough. */
+static void
+sock_address(struct sockaddr_un *sun, const char *name)
+{
+	memset(sun, 0, sizeof(*sun));
+	sun->sun_family = AF_UNIX;
+	(void)strlcpy(sun->sun_path, name, sizeof(sun->sun_path));
+}
+
+/*
+ * Takes the socket back after a failed start, if it is still ours.  Whoever
+ * exchanges it in the instant between look and removal loses something of the
+ * directory that is at that person's disposal.
+ */
+static void
+sock_remove(void)
+{
+	struct stat	 st;
+
+	if (fstatat(sockdir, sockname, &st, AT_SYMLINK_NOFOLLOW) != -1 &&
+	    st.st_dev == sockst.st_dev && st.st_ino == sockst.st_ino)
+		(void)unlinkat(sockdir, sockname, 0);
 }
 
 /*
@@ -809,18 +1110,30 @@ detach(void)
 	pid_t	 pid;
 
 	fflush(NULL);
-	if (pipe(p) == -1 || fd_flags(p[0], 0) == -1 ||
-	    fd_flags(p[1], 0) == -1 || (pid = fork()) == -1) {
-		warn("cannot start");
-		(void)unlink(sockpath);
+	if (pipe(p) == -1) {
+		warn("cannot start: pipe");
+		sock_remove();
+		exit(1);
+	}
+	if (fd_flags(p[0], 0) == -1 || fd_flags(p[1], 0) == -1) {
+		warn("cannot start: fcntl");
+		sock_remove();
+		exit(1);
+	}
+	if ((pid = fork()) == -1) {
+		warn("cannot start: fork");
+		sock_remove();
 		exit(1);
 	}
 	if ((pid == 0) == debug) {
 		close(p[1]);
 		close(listenfd);
+		fd_close(&trialfd);
 		start_wait(p[0], pid);
 	}
 	close(p[0]);
+	/* A way out of the jail, which the manager must not have. */
+	fd_close(&sockdir);
 	startfd = p[1];
 	manager = getpid();
 	if (debug)
@@ -838,7 +1151,6 @@ static void
 start_wait(int fd, int pid)
 {
 	struct sigaction sa;
-	struct stat	 st;
 	ssize_t		 n;
 	char		 c;
 	int		 ws;
@@ -859,9 +1171,7 @@ start_wait(int fd, int pid)
 		continue;
 	if (n == 1)
 		_exit(0);
-	if (lstat(sockpath, &st) != -1 && st.st_dev == sockst.st_dev &&
-	    st.st_ino == sockst.st_ino)
-		(void)unlink(sockpath);
+	sock_remove();
 	if (pid != 0) {
 		while (waitpid(pid, &ws, 0) == -1 && errno == EINTR)
 			continue;

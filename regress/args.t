@@ -59,7 +59,8 @@ bad "socket path is a directory" "$JAIL: exists and is not a socket" \
 long=$(printf '%0120d' 0)
 bad "socket path too long" "-s $T/$long: path is too long" \
     -p "$JAIL" -s "$T/$long" -U $WHO /bin/worker
-bad "no socket directory" "cannot make socket $T/none/sock: No such file" \
+bad "no socket directory" \
+    "cannot open the directory of socket $T/none/sock: No such file" \
     -p "$JAIL" -s "$T/none/sock" -U $WHO /bin/worker
 bad "empty socket path" "-s: socket path is empty" \
     -p "$JAIL" -s '' -U $WHO /bin/worker

@@ -97,11 +97,19 @@ refused -p "$JAIL" -s "$(printf '%0200d' 0)" /bin/worker
 refused -p "$JAIL" -s "$T/deaf" /bin/worker
 refused -p "$JAIL" -s "$T/file" /bin/worker
 refused -p "$JAIL" -s "$T/none/sock" /bin/worker
+refused -p "$JAIL" -s "$T/" /bin/worker
 broken bind error=EROFS /bin/worker
+broken '/^mkdir' error=EROFS /bin/worker
+broken '/^unlink' error=EROFS:when=1 /bin/worker
+broken '/^rename' error=EROFS /bin/worker
+broken '/chown' error=EPERM /bin/worker
+broken listen error=EIO /bin/worker
+broken fchdir error=EACCES:when=1 /bin/worker
+broken fchdir error=EACCES:when=2 /bin/worker
 broken '/^(lstat|newfstatat)' error=EACCES /bin/worker
 perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Type => SOCK_STREAM,
     Local => shift) or die' "$SOCK"
-broken '/^unlink' error=EROFS /bin/worker
+broken fchdir error=EACCES:when=1 /bin/worker
 rm "$SOCK"
 broken socket error=EMFILE /bin/worker
 
@@ -119,11 +127,110 @@ broken '/^setuid' retval=0 /bin/worker
 broken '/^getgid' retval=0 /bin/worker
 fails "broken: setsid" see strace -f -qq -o /dev/null -e trace=setsid \
     -e inject=setsid:error=EPERM -- "$KFCGI" $P /bin/worker
-# Descriptors for all but the pipe of the workers' output.
-for n in 6 7 8 9; do
-	see sh -c 'ulimit -n $0; exec "$@"' $n "$KFCGI" $P -n 1 /bin/worker
-	end_start
+# What no system call does can be made to fail from within; or what is not
+# met by counting calls.
+cat >"$T/call.c" <<'END'
+#include <sys/types.h>
+#include <sys/stat.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+/* Whether the call of that name, and what it is about, is to fail. */
+static int
+broken(const char *name)
+{
+	const char *call = getenv("BROKEN");
+
+	errno = EIO;
+	return call != NULL && strcmp(call, name) == 0;
+}
+int
+open(const char *path, int flags, ...)
+{
+	va_list	 ap;
+	int	 mode;
+
+	va_start(ap, flags);
+	mode = flags & O_CREAT ? va_arg(ap, int) : 0;
+	va_end(ap);
+	if (strcmp(path, "/") == 0 && broken("open"))
+		return -1;
+	return syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
+int
+openat(int fd, const char *path, int flags, ...)
+{
+	if (broken("openat"))
+		return -1;
+	return syscall(SYS_openat, fd, path, flags, 0);
+}
+int
+mkdirat(int fd, const char *path, mode_t mode)
+{
+	if (broken("mkdirat"))
+		mode |= 0050;
+	return syscall(SYS_mkdirat, fd, path, mode);
+}
+mode_t
+umask(mode_t mask)
+{
+	return broken("fchmodat") || broken("mkdirat") ? 0 :
+	    syscall(SYS_umask, mask);
+}
+int
+fchmodat(int fd, const char *path, mode_t mode, int flags)
+{
+	(void)fd; (void)path; (void)mode; (void)flags;
+	(void)broken("");
+	return -1;
+}
+int
+fstat(int fd, struct stat *st)
+{
+	if (broken("fstat"))
+		return -1;
+	return fstatat(fd, "", st, AT_EMPTY_PATH);
+}
+int
+pipe(int p[2])
+{
+	static int n;
+
+	/* The first tells of the start, the second is for the output. */
+	if (++n == 2 && broken("pipe"))
+		return -1;
+	return syscall(SYS_pipe2, p, 0);
+}
+int
+fcntl(int fd, int cmd, ...)
+{
+	static int n;
+	va_list	 ap;
+	long	 arg;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, long);
+	va_end(ap);
+	/* The first is for /dev/null, then there is one for each socket. */
+	if (++n == 2 && broken("fcntl socket"))
+		return -1;
+	if (n == 4 && broken("fcntl pipe"))
+		return -1;
+	return syscall(SYS_fcntl, fd, cmd, arg);
+}
+END
+$CC -shared -fPIC -D_GNU_SOURCE -o "$T/call.so" "$T/call.c"
+for call in open openat mkdirat fchmodat fstat 'fcntl socket' 'fcntl pipe'; do
+	fails "broken: $call" see env LD_PRELOAD="$T/call.so" BROKEN="$call" \
+	    "$KFCGI" -d $P /bin/worker
 done
+fails "broken: pipe of the output" see env LD_PRELOAD="$T/call.so" \
+    BROKEN=pipe "$KFCGI" $P /bin/worker
+broken '/^(clone3?|fork)$' error=EAGAIN /bin/worker
 # What no system call does can be made to fail from within.
 cat >"$T/fail.c" <<'END'
 #include <errno.h>
