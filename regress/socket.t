@@ -575,13 +575,13 @@ end_manager
 # Symbolic links on the way to the socket: root's are followed, others' are not.
 mkdir "$T/root" "$T/theirs"
 chown "$WHO" "$T/theirs"
-ln -s root "$T/link"
-ln -s "$T/root" "$T/theirs/link"
-is "$("$KFCGI" -p "$JAIL" -s "$T/theirs/link/sock" -U "$WHO" /bin/worker 2>&1)" \
-    "kfcgi: -s $T/theirs/link/sock: link is a symbolic link where others than root may make one" \
+ln -s root "$T/rootway"
+ln -s "$T/root" "$T/theirs/way"
+is "$("$KFCGI" -p "$JAIL" -s "$T/theirs/way/sock" -U "$WHO" /bin/worker 2>&1)" \
+    "kfcgi: -s $T/theirs/way/sock: way is a symbolic link where others than root may make one" \
     "a link that somebody else made is refused"
 is "$(ls -A "$T/root")" "" "and nothing is made where it points"
-SOCK=$T/link/sock
+SOCK=$T/rootway/sock
 start_daemon -n 1 /bin/worker
 is "$?" 0 "a link that root made is followed"
 like "$(fetch '')" '^pid' "and the pool serves"
