@@ -1156,16 +1156,17 @@ start_wait(int fd, int pid)
 	int		 ws;
 
 	if (pid != 0) {
-		/* Who interrupts us means the start, which must end well. */
+		/* A signal to this process is meant for the start. */
 		manager = pid;
 		memset(&sa, 0, sizeof(sa));
 		sigemptyset(&sa.sa_mask);
 		sa.sa_handler = on_signal_start;
 		(void)sigaction(SIGINT, &sa, NULL);
+		(void)sigaction(SIGQUIT, &sa, NULL);
 		(void)sigaction(SIGTERM, &sa, NULL);
 		sa.sa_handler = SIG_IGN;
 		(void)sigaction(SIGHUP, &sa, NULL);
-		(void)sigprocmask(SIG_SETMASK, &nomask, NULL);
+		(void)sigprocmask(SIG_SETMASK, &waitmask, NULL);
 	}
 	while ((n = read(fd, &c, 1)) == -1 && errno == EINTR)
 		continue;
@@ -1220,11 +1221,16 @@ start_report(void)
 static void
 jail_enter(void)
 {
-	if (chroot(jail) == -1 || chdir("/") == -1)
+	if (chroot(jail) == -1)
 		fatal("-p %s: %s", jail, strerror(errno));
-	if (setgroups(1, &procgid) == -1 ||
-	    setresgid(procgid, procgid, procgid) == -1 ||
-	    setresuid(procuid, procuid, procuid) == -1)
+	if (chdir("/") == -1)
+		fatal("cannot enter jail %s: %s", jail, strerror(errno));
+	if (setgroups(1, &procgid) == -1)
+		fatal("cannot leave the caller's groups: %s", strerror(errno));
+	if (setresgid(procgid, procgid, procgid) == -1)
+		fatal("cannot become group %ld: %s", (long)procgid,
+		    strerror(errno));
+	if (setresuid(procuid, procuid, procuid) == -1)
 		fatal("cannot become user %ld: %s", (long)procuid,
 		    strerror(errno));
 	if (procuid == 0)
@@ -2963,9 +2969,12 @@ output_open(void)
 {
 	if (debug)
 		return;
-	if (pipe(output) == -1 || fd_flags(output[0], O_NONBLOCK) == -1 ||
-	    fd_flags(output[1], 0) == -1)
+	if (pipe(output) == -1)
 		fatal("cannot make a pipe for the workers' output: %s",
+		    strerror(errno));
+	if (fd_flags(output[0], O_NONBLOCK) == -1 ||
+	    fd_flags(output[1], 0) == -1)
+		fatal("cannot set flags of the workers' output: %s",
 		    strerror(errno));
 	/* The others have no modes for pipes, and no need for them. */
 	(void)fchmod(output[1], 0222);
