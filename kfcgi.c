@@ -487,21 +487,23 @@ episode(int64_t *last)
 	return news;
 }
 
-/* A wait status in words. */
+/* A wait status in words, of n workers. */
 static const char *
-cause(int ws)
+cause(int ws, unsigned n)
 {
 	static char	 buf[80];
 
 	if (WIFSIGNALED(ws))
-		(void)snprintf(buf, sizeof(buf), "was killed by signal %d (%s)",
-		    WTERMSIG(ws), strsignal(WTERMSIG(ws)));
+		(void)snprintf(buf, sizeof(buf), "%s killed by signal %d (%s)",
+		    n == 1 ? "was" : "were", WTERMSIG(ws),
+		    strsignal(WTERMSIG(ws)));
 	else
 		(void)snprintf(buf, sizeof(buf), "exited with status %d",
 		    WEXITSTATUS(ws));
 	return buf;
 }
 
+/* How long a worker has lived. */
 static const char *
 lifetime(const struct worker *w)
 {
@@ -1174,7 +1176,7 @@ death_more(struct kind *k)
 	if (k->more > 0)
 		logit(k->prio, "%u more worker%s %s", k->more,
 		    k->more == 1 ? "" : "s", k->key < 0 ?
-		    "could not be executed" : cause(k->key));
+		    "could not be executed" : cause(k->key, k->more));
 	k->more = 0;
 	k->due = 0;
 	joint.more = 0;
@@ -1584,7 +1586,7 @@ trial_dead(const struct worker *w, int ws)
 		hint = ": OpenBSD ends a program so whose dynamic loader is "
 		    "missing in the jail";
 	trial_fail("worker %ld of %s %s, %s after its start%s", (long)w->pid,
-	    opt.prog[0], cause(ws), lifetime(w), hint);
+	    opt.prog[0], cause(ws, 1), lifetime(w), hint);
 }
 
 /*
@@ -1845,7 +1847,7 @@ worker_dead(struct worker *w, int ws)
 		death_count(w, end);
 		death_log(ws, death_level(w, end, ws), opt.variable ?
 		    "worker %ld %s after %s, served %llu" :
-		    "worker %ld %s after %s", (long)w->pid, cause(ws),
+		    "worker %ld %s after %s", (long)w->pid, cause(ws, 1),
 		    lifetime(w), (unsigned long long)w->served);
 	}
 	/* A process has gone, and descriptors with it. */
@@ -2945,7 +2947,7 @@ start_wait(int fd, int pid)
 		while (waitpid(pid, &ws, 0) == -1 && errno == EINTR)
 			continue;
 		if (WIFSIGNALED(ws))
-			warnx("the manager %s while starting", cause(ws));
+			warnx("the manager %s while starting", cause(ws, 1));
 	}
 	_exit(1);
 }
