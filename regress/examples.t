@@ -25,7 +25,9 @@ echo 'www:x:67:' >>/etc/group
 ln -s "$KFCGI" "$T/path/kfcgi"
 PATH=$T/path:$PATH
 KFCGI=kfcgi		# its command line from now on
+mkdir "$T/tree/regress"
 cp "$REGRESS/../README.md" "$T/tree"
+cp "$REGRESS/hello.c" "$T/tree/regress"
 cd "$T/tree" || exit 1
 
 # Nothing outlives the process namespace.
@@ -81,11 +83,6 @@ installed() {
 syslogd_start
 
 # --- README
-block '## From nothing' '**Debian' >"$T/hello.sh"
-like "$(cat "$T/hello.sh")" '>hello.c$' "README: how to take the worker out"
-runs "README: and it is taken out" "$T/hello.sh"
-ok "README: hello.c is there" test -s hello.c
-
 block '**Debian, nginx.**' 'Later' >"$T/debian.sh"
 ok "README, Debian: the packages are all known" installed "$T/debian.sh"
 like "$(cat "$T/debian.sh")" '^kfcgi .* -s /run/hello.sock ' \
@@ -175,6 +172,7 @@ stop_pools
 example Shell >"$T/shell"
 grep '^kfcgi' "$T/shell" >"$T/starts"
 is "$(grep -c . "$T/starts")" 2 "manual, shell: two starts"
+cp /var/www/bin/hello /var/www/bin/api
 # workers of each
 set -- 3 4
 while read -r line; do
@@ -188,8 +186,8 @@ done <"$T/starts"
 line=$(sed -n 1p "$T/starts")
 for what in "-HUP reloaded:" "-USR1 status:" ". stopped"; do
 	case $what in
-	.*)	typed="pkill -xf '$line'" ;;
-	*)	typed="pkill ${what% *} -xf '$line'" ;;
+	.*)	typed="pkill -o -xf '$line'" ;;
+	*)	typed="pkill ${what% *} -o -xf '$line'" ;;
 	esac
 	if ! found "-u www -U www "; then
 		$line
@@ -203,14 +201,26 @@ for what in "-HUP reloaded:" "-USR1 status:" ". stopped"; do
 done
 stop_pools
 
-for kind in static 'dynamically linked'; do
-	rm -rf /srv/*
-	example "Empty jail, $kind program" >"$T/jail.sh"
-	like "$(cat "$T/jail.sh")" '^kfcgi ' "manual, $kind: there is a start"
-	runs "manual, $kind: every step" "$T/jail.sh"
-	SOCK=/run/hello.sock
-	like "$(fetch '')" '^Hello from worker' "manual, $kind: it answers"
-	stop_pools
-done
+# There, hello.c is in the working directory.
+rm -rf /srv/*
+example "A jail with one file" >"$T/jail.sh"
+like "$(cat "$T/jail.sh")" '^kfcgi ' "manual, jail: there is a start"
+cp regress/hello.c .
+runs "manual, jail: every step" "$T/jail.sh"
+SOCK=/run/hello.sock
+like "$(fetch '')" '^Hello from worker' "manual, jail: it answers"
+is "$(find /srv -type f)" /srv/hello/hello "manual, jail: of one file"
+stop_pools
+
+# What is said of php-cgi.
+fails "README: php-cgi is not for -r" kfcgi -r -p / -s /run/php.sock -U nobody \
+    /usr/bin/php-cgi </dev/null >"$T/out" 2>"$T/err"
+said=$(sed -n 's/.*asks `\(.*\)?`.*/\1/p' README.md)
+like "$said" 'what -r asks for$' "README: and what kfcgi asks then"
+like "$(cat "$T/err")" "$said" "README: is what it asks"
+
+# A signal to a worker that has not been executed yet would be lost.
+is "$(grep -E '(pkill|pgrep) -' README.md "$MAN" | grep -v -e ' -o ')" "" \
+    "every pkill signals the oldest only"
 
 done_testing

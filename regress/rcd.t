@@ -7,7 +7,7 @@
 . ./peers.sh
 MANUAL=$REGRESS/../kfcgi.8
 KSH=$(command -v mksh || command -v ksh) || skip_all "not installed: mksh"
-need pgrep nginx curl perl
+need pgrep pkill nginx curl perl
 
 # section word: of EXAMPLES, the subsection with that word in its title
 section() {
@@ -84,7 +84,7 @@ pexp="$daemon${daemon_flags:+ $daemon_flags}"
 rc_pids() { pgrep -xf "$pexp"; }
 rc_check() { [ -n "$(rc_pids)" ]; }
 rc_start() { sh -c "$daemon $daemon_flags"; }
-rc_reload() { kill -HUP $(rc_pids); }
+rc_reload() { pkill -HUP -xf "$pexp"; }
 rc_stop() { kill -TERM $(rc_pids); }
 rc_gone() { ! rc_check; }
 
@@ -177,6 +177,8 @@ sed -i "1s,/bin/ksh,$KSH," "$T/rc.d/kfcgi"
 mode=$(section rc.d | sed -n 's/^mode \([0-7]*\):$/\1/p')
 is "$mode" 0555 "rc.d: and its mode"
 chmod "$mode" "$T/rc.d/kfcgi"
+like "$(sed -n '/rc\.subr$/,$p' "$T/rc.d/kfcgi")" 'pkill -HUP -o -xf' \
+    "rc.d: a reload signals the oldest only"
 
 fails "rc.d: check before the start fails" rc check
 ok "rc.d: start" rc start
@@ -205,6 +207,28 @@ ok "rc.d: all workers are new" waitfor 20 all_new
 ok "rc.d: no request was lost" wait $l
 ok "rc.d: check after it" rc check
 is "$(pgrep -xf "$KFCGI $flags")" "$first" "rc.d: the same manager"
+
+# A hundred of them, a few milliseconds apart: a child has the command line of
+# the manager until it has executed prog, and would die of the signal.  Those
+# that come during a trial are one more reload, so the load goes on until many
+# generations have been started; its clients ask until told to stop.
+client -d 12 -c 4 -q slow=5 >"$T/load" & l=$!
+i=0
+failed=0
+while [ $i -lt 100 ]; do
+	rc reload || failed=$((failed + 1))
+	i=$((i + 1))
+done
+is $failed 0 "rc.d: a hundred reloads"
+ok "rc.d: no request was lost in them" wait $l
+like "$(cat "$T/load")" '^answered [0-9]{3,} refused 0 reset 0 cut 0' \
+    "rc.d: of many" || diag "$(cat "$T/load")"
+is "$(pgrep -xf "$KFCGI $flags")" "$first" "rc.d: still the same manager"
+# Under load it has grown, to six at most.
+settled() {
+	[ "$(nworkers)" -ge 3 ] && [ "$(nworkers)" -le 6 ]
+}
+ok "rc.d: with no worker too few or too many" waitfor 30 settled
 
 ok "rc.d: restart" rc restart
 is "$(cat "$T/out")" "kfcgi(ok)
@@ -358,8 +382,10 @@ ok "rc.d: and stop" rc stop
 
 # --- systemd
 example systemd | here >"$T/kfcgi.service"
-like "$(cat "$T/kfcgi.service")" "^ExecStart=$KFCGI -d " \
-    "systemd: the manual has a unit, with -d"
+like "$(cat "$T/kfcgi.service")" '^Type=forking$' \
+    "systemd: the manual has a unit, which waits for the start"
+like "$(cat "$T/kfcgi.service")" "^ExecStart=$KFCGI -r " \
+    "systemd: and goes to the background"
 if command -v systemd-analyze >/dev/null; then
 	systemd-analyze verify --man=no --generators=no \
 	    "$T/kfcgi.service" >"$T/out" 2>&1
@@ -381,12 +407,10 @@ $exec_start </dev/null >"$T/out" 2>&1
 is "$?" 1 "systemd: a start that fails has the status for it"
 like "$(cat "$T/out")" '^kfcgi: cannot execute /hello' "systemd: and says why"
 mv "$T/srv/hello/away" "$T/srv/hello/hello"
-: >"$LOG"
-$exec_start </dev/null >"$LOG" 2>&1 &
-PID=$!
-ok "systemd: ExecStart starts it" \
-    eval 'waitfor 20 started_or_dead && alive $PID' ||
-    diag "$(cat "$LOG")"
+is "$(manager_pid "$HELLO")" "" "systemd: and nobody is left"
+ok "systemd: ExecStart succeeds" $exec_start
+pool "$HELLO"
+like "$PID" '^[0-9]+$' "systemd: and there is one manager"
 like "$(fetch '')" '^pid' "systemd: it answers"
 old=$(workers)
 client -n 1000 -c 3 -q slow=5 -v >"$T/load" & l=$!
@@ -421,8 +445,8 @@ client -q slow=1500 >"$T/slow" & l=$!
 ok "systemd: a worker is busy" \
     waitfor 10 eval '[ "$(sockets)" -gt "$(nworkers)" ]'
 w=$(workers)
-quit
-is "$?" 0 "systemd: the status after SIGTERM"
+kill -TERM "$PID"
+ok "systemd: it ends" waitfor 20 dead "$PID"
 ok "systemd: the last request was answered" wait $l
 is "$(for p in $w; do alive "$p" && echo "$p"; done)" "" \
     "systemd: nobody is left"
