@@ -203,6 +203,8 @@ static void	 kill_all(void);
 static void	 status(void);
 
 static void	 pool_renew(void);
+static size_t	 pool_serving(void);
+static size_t	 pool_release(size_t);
 static void	 pool_renewed(void);
 static size_t	 pool_count(void);
 static int64_t	 pool_when(size_t);
@@ -1444,31 +1446,58 @@ pool_renew(void)
 	pool.awaited = min;
 }
 
+/* How many workers serve, or soon will, whatever their generation. */
+static size_t
+pool_serving(void)
+{
+	struct worker	*w;
+	size_t		 n = 0;
+	int		 i;
+
+	for (i = STARTING; i <= BUSY; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
+			n++;
+	return n;
+}
+
 /*
- * When the new generation has been executed, lets the old one go: at once who
- * is idle, after the request who is busy.  The lost are on their way out, which
- * pool_reap() shall explain.
+ * Lets old workers go until so many are left who serve: who has yet to be
+ * executed and who is idle at once, who is busy after the request.  The lost are
+ * on their way out, which pool_reap() shall explain.  Returns how many are busy
+ * still.
  */
+static size_t
+pool_release(size_t keep)
+{
+	struct worker	*w, *next;
+	size_t		 busy = 0, old;
+	int		 i;
+
+	old = pool_serving() - pool.n[STARTING] - pool.n[IDLE] - pool.n[BUSY];
+	for (i = STARTING; i <= BUSY; i++)
+		TAILQ_FOREACH_SAFE(w, &pool.q[i], entry, next) {
+			if (w->gen == pool.gen || old <= keep)
+				continue;
+			old--;
+			if (w->state == BUSY) {
+				worker_state(w, DRAIN);
+				busy++;
+			} else
+				worker_stop(w);
+		}
+	return busy;
+}
+
+/* Lets the old generation go when the new one has been executed. */
 static void
 pool_renewed(void)
 {
-	struct worker	*w, *next;
-	size_t		 busy = 0;
+	size_t	 busy;
 
 	if (!pool.renewing || pool.awaited > 0 || stopping)
 		return;
 	pool.renewing = 0;
-	TAILQ_FOREACH_SAFE(w, &pool.q[STARTING], entry, next)
-		if (w->gen != pool.gen)
-			worker_stop(w);
-	TAILQ_FOREACH_SAFE(w, &pool.q[IDLE], entry, next)
-		if (w->gen != pool.gen)
-			worker_stop(w);
-	TAILQ_FOREACH_SAFE(w, &pool.q[BUSY], entry, next)
-		if (w->gen != pool.gen) {
-			worker_state(w, DRAIN);
-			busy++;
-		}
+	busy = pool_release(0);
 	if (!up)
 		start_report();
 	else
@@ -1513,7 +1542,9 @@ pool_when(size_t places)
 
 /*
  * Starts a worker for the pool.  Returns 0 if it could not: the pool serves
- * with what it has and it is tried again in a while; a start is over.
+ * with what it has, and it is tried again in a while or when a worker has gone;
+ * a start is over.  There may be no room for an old and a new generation: then
+ * an old worker goes for each that is new.
  */
 static int
 pool_start(void)
@@ -1526,11 +1557,16 @@ pool_start(void)
 		(void)snprintf(why, sizeof(why), "cannot start a worker: %s",
 		    strerror(saved));
 		pool.start_due = now + SHORT_RETRY;
-		if (!up)
+		if (!up) {
 			start_fail(why);
-		else if (episode(&fork_last))
+			return 0;
+		}
+		if (pool.renewing && pool_count() > 0)
+			(void)pool_release(min > pool_count() ?
+			    min - pool_count() : 0);
+		if (episode(&fork_last))
 			logit(LOG_ERR, "%s, serving with %zu", why,
-			    pool_count());
+			    pool_serving());
 		return 0;
 	}
 	if (pool.vacant > 0) {
@@ -2236,7 +2272,8 @@ worker_dead(struct worker *w, int ws)
 		    "worker %ld %s after %s", (long)w->pid, cause(ws),
 		    lifetime(w), (unsigned long long)w->served);
 	}
-	backlogged.due = 0;	/* descriptors were freed */
+	/* A process has gone, and descriptors with it. */
+	backlogged.due = pool.start_due = 0;
 	queue_remove(w);
 	pool.total--;
 	free(w);

@@ -26,7 +26,7 @@ trace_off() {
 # Asleep, and nothing but the call that it was in when we looked.
 only_sleeps() {
 	[ "$(grep -c '(' "$T/trace")" -eq 1 ] &&
-	    grep -q ' ppoll(.* NULL, \[\]' "$T/trace"
+	    grep -q ' ppoll(.* NULL, ~\[' "$T/trace"
 }
 
 idle() {
