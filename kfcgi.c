@@ -275,7 +275,7 @@ static void	 output_dropped(void);
 static void	 output_note(const char *, size_t);
 static void	 output_show(void);
 static const char *lifetime(const struct worker *);
-static const char *cause(int);
+static const char *cause(int, unsigned);
 
 /* The command line. */
 static int	 debug;			/* -d */
@@ -866,7 +866,7 @@ start_wait(int fd, int pid)
 		while (waitpid(pid, &ws, 0) == -1 && errno == EINTR)
 			continue;
 		if (WIFSIGNALED(ws))
-			warnx("the manager %s while starting", cause(ws));
+			warnx("the manager %s while starting", cause(ws, 1));
 	}
 	_exit(1);
 }
@@ -1334,7 +1334,7 @@ trial_dead(const struct worker *w, int ws)
 		hint = ": OpenBSD ends a program so whose dynamic loader is "
 		    "missing in the jail";
 	trial_fail("worker %ld of %s %s, %s after its start%s", (long)w->pid,
-	    prog[0], cause(ws), lifetime(w), hint);
+	    prog[0], cause(ws, 1), lifetime(w), hint);
 }
 
 /*
@@ -2269,7 +2269,7 @@ worker_dead(struct worker *w, int ws)
 			death_count(w, clean);
 		death_log(ws, death_level(w, asked, ws), variable ?
 		    "worker %ld %s after %s, served %llu" :
-		    "worker %ld %s after %s", (long)w->pid, cause(ws),
+		    "worker %ld %s after %s", (long)w->pid, cause(ws, 1),
 		    lifetime(w), (unsigned long long)w->served);
 	}
 	/* A process has gone, and descriptors with it. */
@@ -2396,7 +2396,7 @@ death_more(struct kind *k)
 	if (k->more > 0)
 		logit(k->prio, "%u more worker%s %s", k->more,
 		    k->more == 1 ? "" : "s", k->key < 0 ?
-		    "could not be executed" : cause(k->key));
+		    "could not be executed" : cause(k->key, k->more));
 	k->more = 0;
 	k->due = 0;
 	joined = 0;
@@ -2772,15 +2772,16 @@ lifetime(const struct worker *w)
 	return buf;
 }
 
-/* A wait status in words. */
+/* A wait status in words, of n workers. */
 static const char *
-cause(int ws)
+cause(int ws, unsigned n)
 {
 	static char	 buf[80];
 
 	if (WIFSIGNALED(ws))
-		(void)snprintf(buf, sizeof(buf), "was killed by signal %d (%s)",
-		    WTERMSIG(ws), strsignal(WTERMSIG(ws)));
+		(void)snprintf(buf, sizeof(buf), "%s killed by signal %d (%s)",
+		    n == 1 ? "was" : "were", WTERMSIG(ws),
+		    strsignal(WTERMSIG(ws)));
 	else
 		(void)snprintf(buf, sizeof(buf), "exited with status %d",
 		    WEXITSTATUS(ws));
