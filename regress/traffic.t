@@ -6,22 +6,30 @@
 
 [ -d /proc/self/fd ] || skip_all "needs /proc"
 
-# run name options... prog...: in the background; socket, log and pid are
-# $T/name.s, .l and .p.  $JAIL is its jail.
+# run name options... prog...: in the background; socket, log, pid and status
+# are $T/name.s, .l, .p and .r.  $JAIL is its jail.
 run() {
 	_name=$1
 	shift
-	"$KFCGI" -d -p "$JAIL" -s "$T/$_name.s" -U "$WHO" "$@" \
-	    </dev/null >"$T/$_name.l" 2>&1 &
-	echo $! >"$T/$_name.p"
-	also_kill $!
+	(
+		"$KFCGI" -d -p "$JAIL" -s "$T/$_name.s" -U "$WHO" "$@" \
+		    </dev/null >"$T/$_name.l" 2>&1 &
+		echo $! >"$T/$_name.p"
+		wait $!
+		echo $? >"$T/$_name.r"
+	) &
 }
 
 # use name: the functions of lib.sh are about that one
 use() {
 	SOCK=$T/$1.s
 	LOG=$T/$1.l
+	waitfor 10 test -s "$T/$1.p"
 	PID=$(cat "$T/$1.p")
+	case " $KILL " in
+	*" $PID "*)	;;
+	*)		also_kill "$PID" ;;
+	esac
 }
 
 up() {
@@ -34,11 +42,9 @@ ends() {
 	use "$1"
 	kill -TERM "$PID" 2>/dev/null
 	kill -INT "$PID" 2>/dev/null
-	waitfor 20 dead "$PID"
-	wait "$PID"
-	_rv=$?
+	waitfor 20 test -s "$T/$1.r" || return 1
 	PID=
-	return $_rv
+	return "$(cat "$T/$1.r")"
 }
 
 # crowd name options...: clients of that pool, in the background; what
@@ -88,8 +94,8 @@ cpu() {
 
 # --- To go on beside the rest: requests that kill for more than ten seconds,
 # in small numbers, and as many that end their worker with status 0.
-run dying -n 4 /bin/worker
-run ending -n 4 /bin/worker
+run dying -n 2 /bin/worker
+run ending -n 2 /bin/worker
 up dying
 at_rate 0.25 56 -s "$SOCK" -q crash &
 DYING=$!
@@ -401,7 +407,11 @@ like "$(cat "$T/holds.c")" ' (cut|reset)' "crashes: its client is cut off"
 time=$(sed -n 's/^time \([0-9]*\) .*/\1/p' "$T/holds.c")
 ok "crashes: at once: after $time ms" test "${time:-99999}" -lt 5000
 ok "status" ends holds
-kill -KILL $(strays) 2>/dev/null
+for w in $(strays); do
+	case $(ps -o args= -p "$w") in
+	/bin/holds*)	kill -KILL "$w" ;;
+	esac
+done
 
 # --- Those that went on beside the rest.
 wait $DYING $ENDING
