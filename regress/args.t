@@ -86,7 +86,7 @@ args=$(printf '%s\n' "$report" | sed -n 's/^arg [0-9]* //p' | tr '\n' ' ')
 is "$args" "/bin/worker -- -r -n 0 -- " "and are prog's"
 has_workers 1
 is "$?" 0 "while kfcgi took none of them"
-stop
+quit
 is "$?" 0 "status after SIGTERM"
 
 # Unused without -r, but accepted [A3]; users by number [A4].
@@ -94,20 +94,20 @@ start -N 1 -w 0 /bin/worker
 is "$?" 0 "-N and -w without -r"
 is "$(nworkers)" 3 "three workers by default"
 like "$(fetch '')" "uid $(id -u "$WHO")" "which serve as -U says"
-stop
+quit
 u=$(id -u "$WHO") g=$(id -g "$WHO")
 start -u "$u" -U "$u" -n 1 /bin/worker
 like "$(fetch report)" "^uid $u $u $u\$" "-U with a number"
 is "$(ls -ln "$SOCK" | awk '{ print $3, $4 }')" "$u $g" "-u with a number"
 unlike "$(cat "$LOG")" "run as root" "no word of root"
-stop
+quit
 
 # No -U, or -U root [A4].
 WHO=root
 start -n 1 /bin/worker
 like "$(fetch report)" "^uid 0 0 0\$" "-U root leaves root"
 is "$(grep -c 'workers run as root' "$LOG")" 1 "with one warning"
-stop
+quit
 WHO=nobody
 
 # Where jail, socket and prog are looked for [A5].
@@ -115,22 +115,22 @@ cd "$T" || exit 1
 SOCK=rel.sock
 start -n 1 /bin/worker
 like "$(client -q '')" "^pid" "relative socket path"
-stop
+quit
 cd "$JAIL" || exit 1
 for prog in bin/worker ./bin/worker /bin/worker; do
 	start -p . -s ../dot.sock -n 1 "$prog"
 	like "$("$REGRESS/client" -s ../dot.sock -q report)" \
 	    "^root-entries bin" "-p . with $prog"
-	stop
+	quit
 done
 SOCK=$T/sock
 start -p / -n 1 "$JAIL/bin/worker"
 like "$(fetch '')" "^pid" "-p /"
-stop
+quit
 
 # The manager keeps its argv [A8].
 start_daemon -n 1 /bin/worker
-is "$(ps -o args= -p "$PID")" \
+is "$(ps_of "$PID" args)" \
     "$KFCGI -p $JAIL -s $SOCK -U $WHO -n 1 /bin/worker" \
     "the manager is found by its exact command line"
 end_manager

@@ -19,7 +19,7 @@ mkdir "$T/src" "$T/src/compat" "$T/src/regress" || exit 1
 	cd regress || exit 1
 	for f in *; do
 		[ -f "$f" ] || continue
-		case $(head -c 4 "$f" | tr -d '\177') in
+		case $(dd if="$f" bs=4 count=1 2>/dev/null | tr -d '\177') in
 		ELF)
 			;;
 		*)
@@ -63,7 +63,7 @@ serves() {
 		rm -f "$SOCK"
 		start $r -n 2 /bin/worker
 		like "$(fetch '')" '^pid' "$1: it serves${r:+, $r}"
-		stop
+		quit
 		is "$?" 0 "$1: and stops"
 	done
 	KFCGI=$OURS
@@ -183,7 +183,7 @@ if [ "$(uname -s)" = Linux ] && has make "as on macOS" &&
 	is "$(client -n 2000 -c 300 -t 60000 -A 200 | head -n 1)" \
 	    "answered 2000 refused 0 reset 0 cut 0 timeout 0 bad 0" \
 	    "$_what: and serve"
-	stop
+	quit
 	is "$?" 0 "$_what: and stop"
 	KFCGI=$OURS
 fi

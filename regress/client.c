@@ -609,8 +609,10 @@ queue_drop(struct slot *s)
 {
 	struct slot	**p, *prev = NULL;
 
-	for (p = &qhead; *p != s; p = &(*p)->next)
+	for (p = &qhead; *p != NULL && *p != s; p = &(*p)->next)
 		prev = *p;
+	if (*p == NULL)
+		errx(1, "not in the queue");
 	*p = s->next;
 	if (qtail == s)
 		qtail = prev;

@@ -86,7 +86,7 @@ is "$(client -n 20000 -c 16 | head -n 1)" "$(answered 20000)" \
     "20000 more requests"
 ok "and no more is used" test "$(status RssAnon)" -le "$heap"
 ok "idle: no system call, and no timeout (-r)" waitfor 20 idle
-stop
+quit
 
 # Surplus workers that will be released in five minutes.
 start_daemon -r -n 2 -N 8 /bin/worker
@@ -100,7 +100,7 @@ idle_now() {
 	}
 }
 ok "idle: no system call (-r, with surplus workers)" waitfor 20 idle_now
-stop
+quit
 
 # --- The fixed pool: none at all, busy or idle.
 start_daemon -n 4 -l 512 /bin/worker
@@ -111,7 +111,7 @@ is "$(client -n $N -c 64 | head -n 1)" "$(answered $N)" \
     "$N requests in a fixed pool"
 trace_off
 ok "no system call" only_sleeps
-stop
+quit
 
 # --- Memory, at 100 workers.  Nearly all of it is the C library's text, which
 # is shared with everybody else on the machine; what is ours alone is RssAnon,
@@ -131,7 +131,7 @@ for r in "" -r; do
 		ok "2 MB or less are resident ${r:-(fixed)}" \
 		    test "$(status VmRSS)" -le $limit
 	fi
-	stop
+	quit
 done
 
 done_testing

@@ -51,7 +51,7 @@ for r in "" -r; do
 	ok "$name: all killed: replaced" waitfor 15 new_pool 3 $w
 	like "$(fetch '')" '^pid' "$name: the service goes on"
 	is "$(zombies "$PID")" "" "$name: all were reaped"
-	stop
+	quit
 	is "$?" 0 "$name: status"
 	is "$(strays)" "" "$name: nobody left"
 
@@ -76,7 +76,7 @@ for r in "" -r; do
 	ok "$name: no more lost than workers were killed" \
 	    test "$(echo "$lost" | awk '{ print $2 + $3 }')" -le "$kills"
 	ok "$name: n again" waitfor 20 has_workers 4
-	stop
+	quit
 
 	# Workers that recycle themselves [F2, F4].
 	for k in 1 20; do
@@ -87,7 +87,7 @@ for r in "" -r; do
 		    "$name: $REQUESTS requests, exit 0 after every $k: all answered"
 		unlike "$(cat "$LOG")" "no new workers for now" \
 		    "$name: that is no reason to wait"
-		stop
+		quit
 	done
 done
 
@@ -96,7 +96,7 @@ start -r -n 2 -N 4 /bin/worker -y 3
 is "$(client -n 300 -c 4 -t 30000 | head -n 1)" \
     "answered 300 refused 0 reset 0 cut 0 timeout 0 bad 0" \
     "exit 0 after the answer and before the cookie: all answered"
-stop
+quit
 
 # A connection whose worker died before reading it goes to another [F4].
 start -r -n 1 -N 1 /bin/worker
@@ -110,7 +110,7 @@ wait $moved
 like "$(cat "$T/moved")" '^pid' "which is killed: another answers"
 unlike "$(cat "$T/moved")" "^pid $w " "indeed another"
 is "$(grep -c 'has connection' "$LOG")" 2 "it was handed out twice"
-stop
+quit
 
 # One that may have been read is not replayed [F4].
 start -r -n 1 -N 1 /bin/worker
@@ -125,7 +125,7 @@ wait $hang
 is "$(cat "$T/hang")" "cut off" "a request in a dead worker's hands is cut"
 like "$(fetch '')" '^pid' "and the pool goes on"
 is "$(grep -c 'has connection' "$LOG")" 2 "the first was handed out once"
-stop
+quit
 
 # A program that cannot start any more: after a good start there are traffic and
 # deaths as ever, but then it fails a trial.  The marker is in the jail.
@@ -184,7 +184,7 @@ for r in "" -r; do
 	client -O early -n 5 -q body=3000000 >/dev/null 2>&1
 	like "$(fetch '')" '^pid' "$name: clients that hang up early"
 	ok "$name: two workers" waitfor 15 has_workers 2
-	stop
+	quit
 	is "$?" 0 "$name: status"
 	ok "$name: none of the processes is left" waitfor 10 no_strays
 	end_manager

@@ -21,7 +21,7 @@ for r in "" -r; do
 	is "$(client -m POST -b 1000000 -n 4 | head -n 1)" \
 	    "answered 4 refused 0 reset 0 cut 0 timeout 0 bad 0" \
 	    "${r:-fixed}: also with a body"
-	stop
+	quit
 done
 
 # The manual as text, without overstrikes.

@@ -214,7 +214,7 @@ static void
 loop(void)
 {
 	sigset_t	 nomask;
-	int		 i, n, saturated = 0, taken, waiting;
+	int		 i, n, saturated = 0, waiting;
 
 	sigemptyset(&nomask);
 	for (;;) {
@@ -229,7 +229,7 @@ loop(void)
 				answered(i);
 				n--;
 			}
-		for (taken = 0; waiting && nbusy < max; taken++)
+		while (waiting && nbusy < max)
 			if (!hand_out())
 				waiting = saturated = 0;
 			else if (!saturated)

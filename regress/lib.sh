@@ -1,4 +1,6 @@
-# Shared by the tests, which source it.  Needs a POSIX shell, run by root.
+# Shared by the tests, which source it.  Needs a POSIX shell, run by root, and
+# what OpenBSD's base system has; what only another system has is asked for by
+# have, and skipped where it is missing.
 #
 # A test prints TAP: ok, is, like and fails count; done_testing ends it.
 # Everything lives below $T, which goes away at the end with all that was
@@ -56,8 +58,19 @@ also_kill() {
 
 # --- TAP
 
+# By a here-document: printf(1) is no part of every shell, and an argument may
+# be too long for execve(2).
 diag() {
-	printf '%s\n' "$*" | sed 's/^/# /'
+	sed 's/^/# /' <<EOF
+$*
+EOF
+}
+
+# matches text extended-regex
+matches() {
+	grep -Eq -- "$2" <<EOF
+$1
+EOF
 }
 
 # result status description
@@ -104,7 +117,7 @@ is() {
 
 # like text extended-regex description
 like() {
-	if printf '%s\n' "$1" | grep -Eq -- "$2"; then
+	if matches "$1" "$2"; then
 		result 0 "$3"
 	else
 		result 1 "$3"
@@ -114,7 +127,7 @@ like() {
 }
 
 unlike() {
-	if printf '%s\n' "$1" | grep -Eq -- "$2"; then
+	if matches "$1" "$2"; then
 		result 1 "$3"
 		diag "got '$1', expected not to match '$2'"
 		return 1
@@ -122,11 +135,37 @@ unlike() {
 	result 0 "$3"
 }
 
-# A test that this system cannot run.  In CI that is a failure.
+# have command: this system has it
+have() {
+	command -v "$1" >/dev/null 2>&1
+}
+
+# may_skip reason: in CI nothing may be skipped but what the file $SKIPS lists,
+# a line for each test file and reason: "file: reason"
+may_skip() {
+	[ -z "${CI:-}" ] && [ -z "${SKIPS:-}" ] && return
+	[ -n "${SKIPS:-}" ] && grep -Fqx -- "${0##*/}: $1" "$SKIPS"
+}
+
+# skip reason description...: assertions that this system cannot make
+skip() {
+	_d=$1
+	shift
+	for _s in "$@"; do
+		if may_skip "$_d"; then
+			NTESTS=$((NTESTS + 1))
+			echo "ok $NTESTS - $_s # SKIP $_d"
+		else
+			result 1 "$_s: must not be skipped here: $_d"
+		fi
+	done
+}
+
+# A test file that this system cannot run.
 skip_all() {
-	if [ -n "${CI:-}" ]; then
+	if ! may_skip "$*"; then
 		echo "1..1"
-		echo "not ok 1 - must not be skipped in CI: $*"
+		echo "not ok 1 - must not be skipped here: $*"
 		exit 1
 	fi
 	echo "1..0 # SKIP $*"
@@ -141,6 +180,113 @@ done_testing() {
 	echo "1..$NTESTS"
 	[ "$NFAILED" -eq 0 ]
 	exit $?
+}
+
+# --- processes: all that a test knows about them, one way for each system
+#
+# By ps(1) with what POSIX and OpenBSD both have: one -o for each keyword, and
+# ww, without which BSD's cuts a line to the terminal's width.  What ps(1) does
+# not tell comes from /proc, or from fstat(1) where there is none or $NOPROC is
+# set.
+
+# processes keyword...: a line for each process there is
+processes() {
+	_o=
+	for _k in "$@"; do
+		_o="$_o -o $_k="
+	done
+	# shellcheck disable=SC2086
+	ps -axww $_o
+}
+
+# ps_of pid keyword...: a line for this one, if it exists
+ps_of() {
+	_o="-p $1"
+	shift
+	for _k in "$@"; do
+		_o="$_o -o $_k="
+	done
+	# shellcheck disable=SC2086
+	ps -ww $_o 2>/dev/null | sed 's/^ *//; s/ *$//'
+}
+
+# children pid: those that live
+children() {
+	processes pid ppid stat |
+	    awk -v p="$1" '$2 == p && $3 !~ /^Z/ { print $1 }'
+}
+
+zombies() {
+	processes pid ppid stat |
+	    awk -v p="$1" '$2 == p && $3 ~ /^Z/ { print $1 }'
+}
+
+# commands_of user: the command lines of that user's processes
+commands_of() {
+	processes uid args | awk -v u="$(id -u "$1" 2>/dev/null || echo "$1")" '
+	    $1 == u { sub(/^ *[0-9]+ /, ""); print }'
+}
+
+has_proc() {
+	[ -z "${NOPROC:-}" ] && [ -d /proc/self/fd ]
+}
+
+# fds pid: the numbers of its descriptors, in order
+fds() {
+	if has_proc; then
+		ls "/proc/$1/fd"
+	else
+		fstat -p "$1" | awk 'NR > 1 {
+			sub(/[*]/, "", $4)
+			if ($4 ~ /^[0-9]+$/)
+				print $4
+		    }'
+	fi | sort -n
+}
+
+nfds() {
+	fds "$1" | grep -c .
+}
+
+# nsockets pid: how many of its descriptors are sockets
+nsockets() {
+	if has_proc; then
+		ls -l "/proc/$1/fd" | grep -c ' socket:'
+	else
+		fstat -p "$1" | grep -Ec '[0-9][*] (unix|local) '
+	fi
+}
+
+# is_open pid what file: that is what it has, a descriptor's number, wd or root
+is_open() {
+	if has_proc; then
+		case $2 in
+		wd)	_k=cwd ;;
+		root)	_k=root ;;
+		*)	_k=fd/$2 ;;
+		esac
+		[ "/proc/$1/$_k" -ef "$3" ]
+	else
+		fstat -p "$1" "$3" | awk -v k="$2" '
+		    NR > 1 && $4 == k { n++ } END { exit !n }'
+	fi
+}
+
+# strays: processes of this test's jail, whoever their parent is
+strays() {
+	if has_proc; then
+		ls -ld /proc/[0-9]*/root 2>/dev/null | awk -v j="$JAIL" '
+		    $NF == j { split($(NF - 2), p, "/"); print p[3] }'
+	else
+		fstat "$JAIL" | awk 'NR > 1 && $4 == "root" { print $3 }'
+	fi
+}
+
+# in_session command...: in a new session, as setsid(1) does; in the background,
+# where the process leads no group
+in_session() {
+	exec perl -MPOSIX -e 'POSIX::setsid() > 0 or die "setsid: $!";
+	    exec @ARGV or die' -- "$@"
 }
 
 # --- waiting: for conditions, never for time to pass
@@ -170,7 +316,7 @@ tries() {
 
 # A child of process 1 may stay a zombie: look at the state, too.
 alive() {
-	case $(ps -o stat= -p "$1" 2>/dev/null) in
+	case $(ps_of "$1" stat) in
 	''|Z*|*X*)
 		return 1
 		;;
@@ -183,7 +329,7 @@ dead() {
 
 # has_state pid letter: as ps(1) has it
 has_state() {
-	case $(ps -o stat= -p "$1" 2>/dev/null) in
+	case $(ps_of "$1" stat) in
 	"$2"*)	return 0 ;;
 	esac
 	return 1
@@ -259,14 +405,15 @@ strace_off() {
 # The manager that serves a socket, by its command line, as rc.d finds it.
 # pledge.t has a script for $KFCGI, which says what it executes.
 manager_pid() {
-	ps -axo pid=,stat=,args= |
+	processes pid stat args |
 	    awk -v s="-s $1 " -v k="${KFCGI_REAL:-$KFCGI}" '
 	    $3 == k && index($0, s) && $2 !~ /^Z/ { print $1 }' |
 	    sort -n | head -n 1
 }
 
-# stop [signal]: the manager ends; returns its status if it is our child
-stop() {
+# quit [signal]: the manager ends; returns its status if it is our child.  Not
+# named stop, which is an alias in OpenBSD's shell.
+quit() {
 	kill "-${1:-TERM}" "$PID" 2>/dev/null
 	waitfor 30 dead "$PID" || diag "kfcgi $PID does not end"
 	wait "$PID" 2>/dev/null
@@ -275,8 +422,8 @@ stop() {
 	return $_rv
 }
 
-# stop_now: without waiting for the busy; two signals, since equal ones merge
-stop_now() {
+# quit_now: without waiting for the busy; two signals, since equal ones merge
+quit_now() {
 	kill -TERM "$PID" 2>/dev/null
 	kill -INT "$PID" 2>/dev/null
 	waitfor 30 dead "$PID" || diag "kfcgi $PID does not end"
@@ -298,17 +445,6 @@ end_manager() {
 	PID=
 }
 
-# children pid: those that live
-children() {
-	ps -axo pid=,ppid=,stat= |
-	    awk -v p="$1" '$2 == p && $3 !~ /^Z/ { print $1 }'
-}
-
-zombies() {
-	ps -axo pid=,ppid=,stat= |
-	    awk -v p="$1" '$2 == p && $3 ~ /^Z/ { print $1 }'
-}
-
 workers() {
 	children "$PID"
 }
@@ -320,12 +456,6 @@ nworkers() {
 # has_workers n
 has_workers() {
 	[ "$(nworkers)" -eq "$1" ]
-}
-
-# strays: processes of this test's jail, whoever their parent is
-strays() {
-	ls -ld /proc/[0-9]*/root 2>/dev/null | awk -v j="$JAIL" '
-	    $NF == j { split($(NF - 2), p, "/"); print p[3] }'
 }
 
 no_strays() {
@@ -341,10 +471,6 @@ new_pool() {
 	_n=$1
 	shift
 	all_dead "$@" && has_workers "$_n"
-}
-
-nfds() {
-	ls "/proc/$1/fd" | grep -c .
 }
 
 # as_user user command...

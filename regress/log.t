@@ -228,7 +228,7 @@ PID=$(manager_pid "$SOCK") LOGPID=$PID
 tells WARNING 'workers run as root.*' "no -U: a warning"
 client -q hang >/dev/null 2>&1 &
 waitfor 10 has_said DEBUG 'worker [0-9]+ has connection 1'
-stop_now
+quit_now
 tells WARNING '1 worker had to be killed' "one that had to be killed: a warning"
 
 # A time zone of the caller, which the jail does not have [B5].
@@ -319,7 +319,7 @@ ok "start" begin -n 2 /bin/worker -t
 kill -HUP "$PID"
 status_becomes "2 serving, 0 busy, 2 leaving, 0 starting; min 2, max 2;\
  0 handed out, 0 deaths, 0 restarts" "fixed: those who do not go, leaving"
-stop_now
+quit_now
 
 # -d: on standard error, too; the workers' output stays there [I1, I2].
 start -n 1 /bin/worker
@@ -334,7 +334,7 @@ ok "-d: on standard error, too" logged \
 is "$(grep -c '^on the terminal$' "$LOG")" 1 \
     "-d: what a worker writes stays there"
 is "$(text | grep -c 'on the terminal')" 0 "-d: and is not in the log"
-stop
+quit
 tells INFO stopped "-d: the end"
 is "$(grep '^kfcgi: ' "$LOG" | sed 's/^kfcgi: //')" "$(text)" \
     "-d: the same lines in both"
@@ -494,7 +494,7 @@ ok "and serve" answered 20 -c 2
 ok "two workers" waitfor 10 has_workers 2
 ok "no descriptor is left behind" waitfor 10 eval '
     [ "$(nfds "$PID")" -le "$n" ]'
-stop
+quit
 syslogd_start
 rm -f "$SOCK"
 
@@ -508,7 +508,7 @@ ok "which serves" answered 200 -c 8
 ok "two workers" waitfor 10 has_workers 2
 ok "no descriptor is left behind" waitfor 10 eval '
     [ "$(nfds "$PID")" -eq "$n" ]'
-stop
+quit
 syslogd_start
 
 syslogd_stop

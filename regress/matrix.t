@@ -548,7 +548,7 @@ cell() {
 	if ! ok "$what: the server starts" peer_up; then
 		diag "$(cat "$T/$1.log")"
 		peer_stop
-		stop
+		quit
 		return
 	fi
 	waitfor 10 has_workers $N
@@ -573,7 +573,7 @@ cell() {
 	    waitfor 10 sockets_are "$idle"
 	ok "$what: no worker from before the SIGHUP, either" \
 	    waitfor 30 all_dead $old
-	stop
+	quit
 	is "$?" 0 "$what: kfcgi stops"
 	[ "$NFAILED" -eq "$failed" ] || peer_diag
 }

@@ -54,7 +54,7 @@ said() {
 }
 
 ended() {
-	stop_now
+	quit_now
 	cat "$LOG" >>"$SEEN"
 }
 

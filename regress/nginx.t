@@ -93,7 +93,7 @@ ok "php-cgi starts" \
     start -p / -u "$WEB" -U "$WEB" -n 4 -l 64 $PHP || exit 1
 pages "php-cgi" "$WEB" /index.php
 ok "php-cgi: no worker died" eval '! logged "^kfcgi: worker .* after"'
-stop
+quit
 is "$?" 0 "php-cgi: kfcgi stops"
 
 # Then one that leaves after 50 requests: a normal thing, and nobody notices.
@@ -127,7 +127,7 @@ if [ $levels -eq 1 ]; then
 else
 	result 0 "php-cgi, recycled: as LOG_INFO # SKIP no namespace of our own"
 fi
-stop
+quit
 is "$?" 0 "php-cgi, recycled: kfcgi stops"
 
 # Our worker: the pool grows for the load.
@@ -140,21 +140,21 @@ ok "-r: the pool grows to -N for slow requests" waitfor 10 has_workers 8
 wait $l
 is "$(codes)" "200 x 8" "-r: which are all answered"
 ok "-r: no worker died" eval '! logged "^kfcgi: worker .* after"'
-stop
+quit
 is "$?" 0 "-r: kfcgi stops"
 
 # As kcgi(3)'s programs are: three processes.
 ok "kfcgi -r starts a worker of three processes" \
     start -u "$WEB" -r -n 2 -N 8 -l 64 /bin/worker -3 || exit 1
 pages "-r, three processes" "$WHO" /hello
-stop
+quit
 is "$?" 0 "-r, three processes: kfcgi stops"
 
 ok "kfcgi starts the same worker in a fixed pool" \
     start -u "$WEB" -n 4 -l 64 /bin/worker || exit 1
 pages "fixed" "$WHO" /hello
 ok "fixed: no worker died" eval '! logged "^kfcgi: worker .* after"'
-stop
+quit
 is "$?" 0 "fixed: kfcgi stops"
 
 peer_stop

@@ -33,7 +33,7 @@ others_served "a request that hangs"
 aside stop
 others_served "a worker that is stopped"
 unlike "$(cat "$LOG")" "stopped$" "none was found fault with"
-stop_now
+quit_now
 is "$?" 0 "status"
 
 # A wrong one, one too many, one that nobody asked for [F6].
@@ -47,7 +47,7 @@ fault() {
 	ok "$3: that worker is gone" waitfor 10 dead "$w"
 	ok "$3: and replaced" waitfor 10 has_workers 2
 	others_served "$3"
-	stop
+	quit
 }
 fault cookie=wrong "wrote a wrong cookie: stopped" "a wrong cookie"
 fault cookie=twice "wrote (more than its cookie|to its control socket unasked): stopped" \
@@ -61,14 +61,14 @@ fault closectl "closed its control socket but lives: stopped" \
 start -r -n 1 -N 1 /bin/worker
 is "$(fetch 'cookie=wrong&slow=10' >/dev/null; fetch '' | grep -c '^pid')" 1 \
     "after a wrong cookie another answers"
-stop
+quit
 
 # A cookie before the answer: the worker is free too early, but whoever
 # holds the connection may answer it.
 start -r -n 2 -N 2 /bin/worker
 like "$(fetch cookie=early)" '^pid' "a cookie before the answer"
 others_served "a cookie before the answer"
-stop
+quit
 
 # Hung workers cost their slots [F7]; N of them and the rest waits, until
 # they are gone.
@@ -85,7 +85,7 @@ fails "one more waits" test -s "$T/waits"
 kill -KILL "$(workers | head -n 1)"
 wait $waits
 like "$(cat "$T/waits")" '^pid' "until a hung one is killed"
-stop_now
+quit_now
 is "$?" 0 "status"
 ok "nobody left" waitfor 10 no_strays
 
@@ -107,7 +107,7 @@ for r in "" -r; do
 	unlike "$(cat "$LOG")" 'killed by|exited with status' \
 	    "$name: no worker died of it"
 	ok "$name: n again" waitfor 10 has_workers 2
-	stop
+	quit
 	is "$?" 0 "$name: status"
 done
 
@@ -128,7 +128,7 @@ is "$(head -n 1 "$T/stopped")" \
     "manager stopped and continued: waiting clients are answered"
 is "$(sed -n 's/^pids \([0-9]*\).*/\1/p' "$T/stopped")" 4 "by four workers"
 is "$(workers)" "$before" "the same ones as before"
-stop
+quit
 
 # The wall clock a day later or earlier: the monotonic one counts [E2].
 cat >"$T/clock.c" <<'END'
@@ -191,7 +191,7 @@ for days in 1 -1; do
 	    "answered 4 refused 0 reset 0 cut 0 timeout 0 bad 0" \
 	    "clock stepped by $days day: served"
 	is "$(workers)" "$before" "clock stepped by $days day: no worker less"
-	stop
+	quit
 	JAIL=$T/jail
 done
 

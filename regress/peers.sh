@@ -150,7 +150,7 @@ load() {
 # The sockets that the workers have open: more than before with a connection.
 # A worker may be several processes; it is its process group.
 conns() {
-	for _p in $(ps -axo pid=,pgid= | awk -v w="$(workers | tr '\n' ' ')" '
+	for _p in $(processes pid pgid | awk -v w="$(workers | tr '\n' ' ')" '
 	    BEGIN { n = split(w, a, " "); while (n > 0) is[a[n--]] = 1 }
 	    $2 in is { print $1 }'); do
 		ls -l "/proc/$_p/fd" 2>/dev/null |

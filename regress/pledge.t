@@ -57,6 +57,7 @@ madvise		madvise		stdio	malloc(3)
 mmap		mmap		stdio	not with PROT_EXEC
 mmap2		mmap		stdio
 mprotect	mprotect	stdio	not with PROT_EXEC
+listen		listen		unix
 mremap		mmap		stdio	realloc(3)
 munmap		munmap		stdio
 pipe		pipe		stdio
@@ -79,6 +80,7 @@ set_tid_address	none		-	of musl's fork(2)
 setrlimit	setrlimit	proc	or id
 setpgid		setpgid		proc
 setsid		setsid		proc	instead, with -d at a terminal
+setsockopt	setsockopt	unix	pledge_sockopt
 shutdown	shutdown	stdio
 sigreturn	sigreturn	stdio
 socketpair	socketpair	stdio
@@ -136,7 +138,7 @@ end_suite() {
 }
 
 no_tracer() {
-	! ps -axo args= | grep -q "^strace .*$T/traces/"
+	! processes args | grep -q "^strace .*$T/traces/"
 }
 
 # judge_all promises trace...: "judged n refused n", or what is bad
@@ -170,8 +172,8 @@ judged_test() {
 	[ "$bad" -eq 0 ] || diag "$(grep -A 2 '^not ok' "$T/$1.tap")"
 	judged=0
 	for p in fixed variable; do
-		promises="stdio proc exec"
-		[ $p = fixed ] || promises="$promises unix sendfd"
+		promises="stdio proc exec unix"
+		[ $p = fixed ] || promises="$promises sendfd"
 		v=$(judge_all "$promises" "$T/traces/$1/$p".*)
 		like "$(echo "$v" | tr '\n' ' ')" '^judged [0-9]+ refused [0-9]+ $' \
 		    "$1, $p: all calls are within \"$promises\""
@@ -500,7 +502,7 @@ syslogd_begin() {
 }
 
 for r in "" -r; do
-	promises="stdio proc exec${r:+ unix sendfd}"
+	promises="stdio proc exec unix${r:+ sendfd}"
 	ok "kfcgi.c promises \"$promises\"" \
 	    grep -q "\"$promises\"" "$REGRESS/../kfcgi.c"
 	for mode in -d ""; do
@@ -549,8 +551,8 @@ for c in sendsyslog fork execve kill setrlimit wait4 shutdown socketpair; do
 	like "$(grep " $c " "$T/verdicts" | head -n 1)" " $c " "$c was seen"
 done
 is "$(awk '$1 == "unix" || $1 == "sendfd" { print $2 }' "$T/verdicts" |
-    sort -u | tr '\n' ' ')" "accept4 sendmsg " \
-    "what takes unix and sendfd is handing out connections"
+    sort -u | tr '\n' ' ')" "accept4 listen sendmsg setsockopt " \
+    "what takes unix and sendfd is handing out, and the shared listener"
 diag "$(awk '$1 !~ /^(bad:?|refused)$/ { n[$1 " " $2] += $NF }
     END { for (c in n) print c, n[c] }' "$T/verdicts" | sort)"
 

@@ -421,7 +421,7 @@ client -q slow=1500 >"$T/slow" & l=$!
 ok "systemd: a worker is busy" \
     waitfor 10 eval '[ "$(sockets)" -gt "$(nworkers)" ]'
 w=$(workers)
-stop
+quit
 is "$?" 0 "systemd: the status after SIGTERM"
 ok "systemd: the last request was answered" wait $l
 is "$(for p in $w; do alive "$p" && echo "$p"; done)" "" \

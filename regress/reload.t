@@ -41,7 +41,7 @@ for r in "" -r; do
 	ok "$name: one more: all are new" waitfor 10 new_pool 3 $old
 	is "$(zombies "$PID")" "" "$name: no zombie"
 	unlike "$(cat "$LOG")" 'reload failed' "$name: none failed"
-	stop
+	quit
 	is "$?" 0 "$name: status"
 	is "$(strays)" "" "$name: no orphan"
 
@@ -63,7 +63,7 @@ for r in "" -r; do
 		    "$name${g:+, $g}: a reload every half second loses nothing"
 		diag "$(cat "$T/load")"
 		ok "$name${g:+, $g}: n again" waitfor 15 settled
-		stop
+		quit
 	done
 
 	# Saturated: signals are heard though descriptors are always ready,
@@ -72,17 +72,21 @@ for r in "" -r; do
 	old=$(workers)
 	"$REGRESS/client" -s "$SOCK" -d 60 -c 64 -t 30000 >"$T/load" &
 	load=$!
-	strace -o /dev/null -p "$PID" 2>"$T/strace" &
-	tracer=$!
-	also_kill $tracer $load
-	waitfor 10 grep -q attached "$T/strace"
+	tracer=
+	also_kill $load
+	if have strace; then
+		strace -o /dev/null -p "$PID" 2>"$T/strace" &
+		tracer=$!
+		also_kill $tracer
+		waitfor 10 grep -q attached "$T/strace"
+	fi
 	kill -HUP "$PID"
 	ok "$name: saturated: reloads" waitfor 20 logged '^kfcgi: reloaded:'
 	ok "$name: saturated: old ones leave" waitfor 20 new_pool 8 $old
 	kill $load
-	kill -INT $tracer
+	[ -z "$tracer" ] || kill -INT $tracer
 	wait $load $tracer 2>/dev/null
-	stop
+	quit
 	is "$?" 0 "$name: saturated: status"
 
 	# The new ones are no good: the old ones stay, with one LOG_ERR [G1].
@@ -125,7 +129,7 @@ for r in "" -r; do
 	cp "$JAIL/bin/worker" "$JAIL/bin/prog"
 	kill -HUP "$PID"
 	ok "$name: put back: all are new" waitfor 10 new_pool 3 $old
-	stop
+	quit
 done
 
 # With -r a busy old worker finishes its request and takes no new one [G2].
@@ -143,7 +147,7 @@ wait $slow
 like "$(cat "$T/slow")" "^pid $old .*served 1\$" "busy: and finishes"
 ok "busy: then it leaves" waitfor 10 dead "$old"
 is "$(grep -c "worker $old has connection" "$LOG")" 1 "busy: without another"
-stop
+quit
 
 # A fixed worker that is still there at the next SIGHUP is killed [G3].
 start -n 2 /bin/worker -t
@@ -155,7 +159,7 @@ kill -HUP "$PID"
 ok "fixed, deaf: reloaded again" waitfor 10 logged 'reloaded: 2 new' 2
 ok "fixed, deaf: the first ones are gone" waitfor 5 all_dead $old
 is "$(nworkers)" 4 "fixed, deaf: the second ones are there"
-stop_now
+quit_now
 is "$?" 0 "fixed, deaf: status"
 
 # Deaf workers: gone within twenty seconds, in reload and in release [H2].
@@ -166,7 +170,7 @@ ok "fixed, deaf: reloaded" waitfor 10 logged 'reloaded: 2 new'
 ok "fixed, deaf: they go in the end" waitfor 30 new_pool 2 $old
 is "$(grep -c 'did not leave within 20 s of SIGTERM: killed' "$LOG")" 2 \
     "fixed, deaf: and that is told"
-stop_now
+quit_now
 
 # The same in idle release: here the leader heeds neither SIGTERM nor the
 # end-of-file, which is for its siblings.
@@ -176,7 +180,7 @@ ok "-r, deaf: released" waitfor 10 logged 'released after'
 ok "-r, deaf: it goes in the end" waitfor 30 logged \
     'did not leave within 20 s of SIGTERM: killed'
 ok "-r, deaf: n are left" waitfor 10 has_workers 1
-stop_now
+quit_now
 is "$?" 0 "-r, deaf: status"
 
 # The three-process worker reloads under load, too.
@@ -191,7 +195,7 @@ wait $load
 like "$(head -n 1 "$T/load")" \
     'answered [0-9]+ refused 0 reset 0 cut 0 timeout 0 bad 0' \
     "three processes: a reload every half second loses nothing"
-stop
+quit
 ok "three processes: nobody left" waitfor 10 no_strays
 
 done_testing

@@ -755,7 +755,7 @@ for r in "" -r; do
 	is "$(answer 'rename socket')" "$access" "$name: nor rename it"
 	is "$(answer 'bind socket')" "Address already in use" \
 	    "$name: nor take its place"
-	stop
+	quit
 
 	# Possible: it serves a pool whose socket is its own user's or group's.
 	start $r -u "$WHO" -n 1 /bin/enemy
@@ -763,7 +763,7 @@ for r in "" -r; do
 	is "$(answer connect)" done \
 	    "$name: with -u as -U, a worker can connect: it owns the socket"
 	is "$(answer 'chmod socket')" done "$name: and open it to others"
-	stop
+	quit
 
 	# Possible: the socket is in a directory that the worker may write.
 	chown "$WHO" "$JAIL/run"
@@ -771,7 +771,7 @@ for r in "" -r; do
 	ask replace
 	is "$(answer 'unlink socket') $(answer 'bind socket')" "done done" \
 	    "$name: in a directory of its own it can take the socket's place"
-	stop
+	quit
 	chown root "$JAIL/run"
 	rm -f "$SOCK"
 
@@ -834,7 +834,7 @@ for r in "" -r; do
 	do
 		is "$(answer "$f")" "$access" "$name: its /proc/<pid>/$f"
 	done
-	stop
+	quit
 	chmod 755 "$JAIL/bin/enemy"
 
 	# With /proc in the jail: all of the file system is.  And in the
@@ -893,7 +893,7 @@ for r in "" -r; do
 	done
 	is "$(answer fd/1)" "$access" \
 	    "$name: /proc/<worker>/fd/1: the log's pipe is not read"
-	stop
+	quit
 
 	# With /proc in a jail.
 	if [ -n "$spaces" ]; then
@@ -913,7 +913,7 @@ for r in "" -r; do
 		ask proc "$OUT"
 		is "$(answer root/)" done \
 		    "$name: but by a process of the same user that is outside"
-		stop
+		quit
 		kill "$OUT"
 	fi
 
@@ -943,7 +943,7 @@ for r in "" -r; do
 	is "$(answer settings)" done "$name: it can change its settings"
 	is "$(answer non-blocking)" done \
 	    "$name: and make its own way to it non-blocking"
-	stop
+	quit
 	wait $pty
 	tr -d '\r' <"$LOG" >"$T/caller"
 	is "$(at_end status)" 0 "$name: when kfcgi has ended"
@@ -957,7 +957,7 @@ for r in "" -r; do
 		is "$(answer "$what")" "$notty" "$name: 2>&1 | cat: $what"
 	done
 	is "$(answer read)" "Bad file descriptor" "$name: 2>&1 | cat: read"
-	stop
+	quit
 	wait $pty
 	tr -d '\r' <"$LOG" >"$T/caller"
 	is "$(at_end foreground) $(at_end input) $(at_end typed)" \
@@ -968,7 +968,7 @@ for r in "" -r; do
 	ask daemon
 	away=$ANSWER	# has an alarm
 	ok "$name: a process that has left the process group" alive "$away"
-	stop
+	quit
 	is "$?" 0 "$name: the pool stops"
 	ok "$name: that process does not" alive "$away"
 	ask pid
@@ -993,7 +993,7 @@ for r in "" -r; do
 	ask truncate
 	is "$(answer truncate)" done "$name: with -d, it can empty the log file"
 	fails "$name: of which nothing is left" logged '^kfcgi: started:'
-	stop
+	quit
 	rm -f "$SOCK"
 	KILL=$listener	# the others are gone, and their numbers may be reused
 done
@@ -1005,7 +1005,7 @@ is "$(answer shutdown)" done "fixed: the listener can be shut: it is shared"
 ask pid
 is "$ANSWER" "connect: Connection refused" "fixed: for all"
 is "$(nworkers)" 2 "fixed: though the pool lives"
-stop
+quit
 rm -f "$SOCK"
 
 # next_thief: $thief will be asked next, as it was the last; $victim will not
@@ -1042,7 +1042,7 @@ if [ "$traced" = done ]; then
 	ok "-r: which is replaced" waitfor 10 new_pool 2 "$victim"
 fi
 ok "-r: the culprit is not" alive "$thief"
-stop
+quit
 
 # A signal to all that it may signal, in a PID namespace lest it reaches others.
 cat >"$T/namespace" <<'END'
@@ -1078,6 +1078,6 @@ ok "-r: descriptors for the manager" \
     waitfor 10 logged "worker $w wrote a wrong cookie"
 ok "-r: cost the worker its place" waitfor 10 new_pool 1 "$w"
 ok "-r: and are not taken" waitfor 10 eval '[ "$(nfds '"$PID"')" -le '"$fds"' ]'
-stop
+quit
 
 done_testing

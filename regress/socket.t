@@ -16,22 +16,31 @@ for mask in 000 022 077 777; do
 done
 start_daemon -n 1 /bin/worker
 is "$(mode)" "srw-rw---- 0 0" "without -u it is the caller's"
-is "$(awk '/^Umask/ { print $2 }' "/proc/$(workers)/status")" 0022 \
-    "the workers have the caller's umask"
+if has_proc; then
+	is "$(awk '/^Umask/ { print $2 }' "/proc/$(workers)/status")" 0022 \
+	    "the workers have the caller's umask"
+else
+	skip "no /proc" "the workers have the caller's umask"
+fi
 end_manager
 rm -f "$SOCK"
 
 # Never wider, even for an instant: in which order things are done [C1].
-strace -f -o "$T/trace" -e trace=umask,bind,chmod,fchmodat,lchown,chown,fchownat,listen \
-    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/worker &
-also_kill $!
-waitfor 10 grep -qs 'listen(' "$T/trace"
-waitfor 10 some_strays
-PID=$(manager_pid "$SOCK")
-is "$(sed -n 's/^[0-9]* *\(umask(0177)\|bind\|l*chown\|fchown\|fchownat\|chmod\|fchmodat\|listen\).*/\1/p' \
-    "$T/trace" | tr '\n' ' ')" "umask(0177) bind lchown chmod listen " \
-    "narrow mode, then owner, then mode, then clients"
-end_manager
+if have strace; then
+	strace -f -o "$T/trace" -e trace=umask,bind,chmod,fchmodat,lchown,chown,fchownat,listen \
+	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/worker &
+	also_kill $!
+	waitfor 10 grep -qs 'listen(' "$T/trace"
+	waitfor 10 some_strays
+	PID=$(manager_pid "$SOCK")
+	is "$(sed -n 's/^[0-9]* *\(umask(0177)\|bind\|l*chown\|fchown\|fchownat\|chmod\|fchmodat\|listen\).*/\1/p' \
+	    "$T/trace" | tr '\n' ' ')" "umask(0177) bind lchown chmod listen " \
+	    "narrow mode, then owner, then mode, then clients"
+	end_manager
+else
+	skip "no strace(1)" \
+	    "narrow mode, then owner, then mode, then clients"
+fi
 
 # What lies at the path [C2].
 perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Type => SOCK_STREAM,
@@ -74,7 +83,7 @@ waitfor 10 grep -q ready "$T/out"
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$T/err"
 is "$(cat "$T/err")" "kfcgi: $SOCK: is in use by a running server" \
     "a server whose backlog is full is respected"
-stop
+quit
 
 # Symbolic links are not followed to be removed.
 echo precious >"$T/file"

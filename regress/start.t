@@ -28,15 +28,14 @@ is "$?" 0 "status of a good start"
 is "$(cat "$T/out" "$T/err")" "" "which says nothing"
 is "$(nworkers)" 3 "and has its workers when the shell returns"
 like "$(fetch '')" '^pid' "which answer"
-is "$(ps -o ppid= -p "$PID" | tr -d ' ')" 1 "the manager is a daemon"
-is "$(ps -o tty= -p "$PID" | tr -d ' ')" "?" "without a terminal"
-is "$(ps -o sess= -p "$PID" | tr -d ' ')" "$PID" "in a session of its own"
+is "$(ps_of "$PID" ppid)" 1 "the manager is a daemon"
+like "$(ps_of "$PID" tty)" '^[?-]+$' "without a terminal"
+like "$(ps_of "$PID" stat)" s "in a session of its own"
 for fd in 0 1 2; do
-	is "$(readlink "/proc/$PID/fd/$fd")" /dev/null \
-	    "its descriptor $fd is /dev/null"
+	ok "its descriptor $fd is /dev/null" is_open "$PID" $fd /dev/null
 done
-is "$(readlink "/proc/$PID/cwd")" "$JAIL" "its directory is the jail"
-is "$(readlink "/proc/$PID/root")" "$JAIL" "which is its root"
+ok "its directory is the jail" is_open "$PID" wd "$JAIL"
+ok "which is its root" is_open "$PID" root "$JAIL"
 
 # A second one on the same path [C2]; then others that fail [A7].
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$T/err"

@@ -14,7 +14,7 @@ for r in "" -r; do
 	name=${r:-fixed}
 	for sig in TERM INT; do
 		start $r -n 3 /bin/worker
-		stop $sig
+		quit $sig
 		is "$?" 0 "$name: $sig: status 0"
 		is "$(strays)" "" "$name: $sig: nobody left"
 		is "$(fetch '' )" "refused" "$name: $sig: nobody listens"
@@ -58,7 +58,7 @@ start -r -n 2 /bin/worker
 client -q slow=1500 >"$T/slow" 2>&1 &
 slow=$!
 waitfor 10 logged 'has connection 1'
-stop
+quit
 is "$?" 0 "-r, busy: status 0"
 wait $slow
 like "$(cat "$T/slow")" '^pid' "-r, busy: the request is finished first"
@@ -68,7 +68,7 @@ start -n 2 /bin/worker -g
 client -q slow=1500 >"$T/slow" 2>&1 &
 slow=$!
 ok "a request in hand" waitfor 10 has_connection
-stop
+quit
 is "$?" 0 "fixed, busy: status 0"
 wait $slow
 like "$(cat "$T/slow")" '^pid' "fixed, busy: the request is finished first"
@@ -79,14 +79,14 @@ client -q hang >/dev/null 2>&1 &
 client -q stop >/dev/null 2>&1 &
 waitfor 10 logged 'has connection 2'
 begin=$(date +%s)
-stop
+quit
 is "$?" 0 "hung and stopped workers: status 0"
 diag "it took $(($(date +%s) - begin)) s"
 ok "they had to be killed" logged '2 workers had to be killed'
 is "$(strays)" "" "nobody left"
 start -n 3 /bin/worker -t
 begin=$(date +%s)
-stop
+quit
 is "$?" 0 "fixed, deaf workers: status 0"
 diag "it took $(($(date +%s) - begin)) s"
 is "$(strays)" "" "nobody left"
@@ -108,7 +108,7 @@ END
 ok "a worker that would leave its process group" \
     $CC -static -o "$JAIL/bin/escape" "$T/escape.c"
 start -n 2 /bin/escape
-stop_now
+quit_now
 is "$?" 0 "is found all the same: status 0"
 is "$(strays)" "" "nobody left"
 
@@ -118,7 +118,7 @@ for r in "" -r; do
 	client -n 4 -c 4 -q slow=2000 -t 30000 >"$T/load" 2>&1 &
 	load=$!
 	sleep 0.3
-	stop
+	quit
 	is "$?" 0 "${r:-fixed}: clients in the backlog: status 0"
 	wait $load
 	like "$(head -n 1 "$T/load")" 'timeout 0 bad 0' \
@@ -133,19 +133,19 @@ for r in "" -r; do
 		start $r -n 4 /bin/worker
 		kill -HUP "$PID"
 		sleep "$(echo $ms | sed 's/.*/000&/; s/\(...\)$/.\1/')"
-		stop || bad=$((bad + 1))
+		quit || bad=$((bad + 1))
 		[ -z "$(strays)" ] || bad=$((bad + 1))
 		start $r -n 4 /bin/worker
 		kill -KILL $(workers)
 		sleep "$(echo $ms | sed 's/.*/000&/; s/\(...\)$/.\1/')"
-		stop || bad=$((bad + 1))
+		quit || bad=$((bad + 1))
 		[ -z "$(strays)" ] || bad=$((bad + 1))
 	done
 	is "$bad" 0 "${r:-fixed}: stopped at 20 moments of change"
 done
 
 # INT reaches a foreground kfcgi and its starter alike; only one counts.
-setsid "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" -r -n 1 /bin/worker \
+in_session "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" -r -n 1 /bin/worker \
     >"$LOG" 2>&1 </dev/null &
 PID=$!
 waitfor 10 logged 'started: 1'

@@ -581,10 +581,15 @@ life_start(long secs)
 static void
 buf_add(struct buf *b, const void *data, size_t len)
 {
-	if (b->len + len + 1 > b->cap) {
-		b->cap = (b->len + len + 1) * 2;
-		if ((b->p = realloc(b->p, b->cap)) == NULL)
+	char	*p;
+
+	if (b->p == NULL || len >= b->cap - b->len) {
+		if (len > SIZE_MAX / 4 - b->len)
+			errx(1, "too long");
+		if ((p = realloc(b->p, (b->len + len + 1) * 2)) == NULL)
 			err(1, NULL);
+		b->p = p;
+		b->cap = (b->len + len + 1) * 2;
 	}
 	if (len > 0)
 		memcpy(b->p + b->len, data, len);
@@ -918,10 +923,11 @@ fd_nonblock(int fd)
 static void
 worker_start(void)
 {
-	if ((w.ctl = ctl_env()) != -1) {
-		w.ext = 1;
+	w.ctl = ctl_env();
+	w.ext = w.ctl != -1;
+	if (w.ext)
 		fd_nonblock(w.ctl);
-	} else
+	else
 		w.listener = STDIN_FILENO;
 
 	if (w.three) {
