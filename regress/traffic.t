@@ -190,7 +190,7 @@ phase() {
 phase before ''
 phase four 0.25 16
 phase twentyfive 0.04 100
-waitfor 10 eval '! ps -axo args= | grep -q "^$REGRESS/client -s $T/kills.* -q crash"'
+waitfor 10 eval '! processes args | grep -q "^$REGRESS/client -s $T/kills.* -q crash"'
 sleep 1		# "a second after"
 phase after ''
 for r in '' -r; do
@@ -408,7 +408,7 @@ time=$(sed -n 's/^time \([0-9]*\) .*/\1/p' "$T/holds.c")
 ok "crashes: at once: after $time ms" test "${time:-99999}" -lt 5000
 ok "status" ends holds
 for w in $(strays); do
-	case $(ps -o args= -p "$w") in
+	case $(ps_of "$w" args) in
 	/bin/holds*)	kill -KILL "$w" ;;
 	esac
 done

@@ -116,7 +116,7 @@ use() {
 
 # The processes of a process group that live.
 group() {
-	ps -axo pid=,pgid=,stat= |
+	processes pid pgid stat |
 	    awk -v g="$1" '$2 == g && $3 !~ /^Z/ { print $1 }'
 }
 
