@@ -20,9 +20,6 @@ JAIL=$T/jail		# holds /bin/worker and nothing else
 SOCK=$T/sock
 LOG=$T/log		# what kfcgi -d says
 WHO=nobody		# procuser
-# It survives the start, which takes a tenth of a second, but no second: a pool
-# of it never gets healthy.
-HOPELESS="/bin/worker -s 400 -S ABRT"
 PID=			# the manager
 KILL=
 NTESTS=0

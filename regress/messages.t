@@ -59,20 +59,26 @@ ended() {
 }
 
 # --- What takes its time goes on beside the rest: an old worker that is deaf,
-# for 20 seconds, and a pool that was never healthy.
+# for 20 seconds, and requests that kill for more than ten.
 mkdir -p "$T/jail2/bin" && cp "$JAIL/bin/worker" "$T/jail2/bin"
 "$KFCGI" -d -p "$T/jail2" -s "$T/deaf" -U "$WHO" -n 1 /bin/worker -t \
     </dev/null >"$T/deaf.log" 2>&1 &
 DEAF=$!
 also_kill $DEAF
-hopeless() {
-	"$KFCGI" -d -p "$T/jail2" -s "$T/young" -U "$WHO" -n 1 $HOPELESS \
-	    </dev/null >"$T/young.log" 2>&1 &
-	YOUNG=$!
-	also_kill $YOUNG
-	waitfor 20 grep -q 'started:' "$T/young.log"
-}
-tries 3 hopeless
+"$KFCGI" -d -p "$T/jail2" -s "$T/young" -U "$WHO" -n 1 /bin/worker -A 200 \
+    </dev/null >"$T/young.log" 2>&1 &
+YOUNG=$!
+also_kill $YOUNG
+waitfor 20 grep -q started: "$T/young.log"
+(
+	i=0
+	while [ $i -lt 60 ]; do
+		"$REGRESS/client" -s "$T/young" -q crash >/dev/null 2>&1 &
+		i=$((i + 1))
+		sleep 0.25
+	done
+) &
+also_kill $!
 waitfor 20 grep -q started: "$T/deaf.log"
 kill -HUP $DEAF
 
@@ -333,7 +339,12 @@ kill -HUP "$PID"
 said 'reloaded: 2 new'
 kill -SEGV "$(workers | head -n 1)"
 said 'worker [0-9]* was killed by signal 11 .* s$'
-said 'next worker in'
+w=$(workers)
+freeze "$PID"
+kill -SEGV $w
+kill -CONT "$PID"
+said '1 more worker was killed by signal 11'
+waitfor 10 new_pool 2 $w
 waitfor 10 has_workers 2
 rm "$JAIL/bin/prog"
 kill -HUP "$PID"
@@ -341,6 +352,9 @@ said 'reload failed.*cannot execute .*, or its interpreter'
 waitfor 10 has_workers 2
 kill -KILL "$(workers | head -n 1)"
 said 'cannot execute .*, or its interpreter'
+said 'no new workers for now: .*; next trial in 100 ms'
+cp "$JAIL/bin/worker" "$JAIL/bin/prog"
+said 'workers are started again'
 ended
 said 'stopped'
 WHO=nobody
@@ -429,7 +443,10 @@ ok "lines that syslogd did not read" waitfor 20 eval '
 ended
 
 # --- And those that took their time.
-ok "a pool that was never healthy" waitfor 60 dead $YOUNG
+ok "requests that kill" waitfor 60 grep -q 'have been dying' "$T/young.log"
+kill -TERM $YOUNG
+kill -INT $YOUNG
+waitfor 20 dead $YOUNG
 ok "a deaf one" waitfor 60 grep -q 'did not leave' "$T/deaf.log"
 kill -TERM $DEAF
 kill -INT $DEAF

@@ -299,7 +299,8 @@ exercise() {
 
 	: >"$JAIL/flag"
 	kill -KILL $(workers)
-	ok "$name: a crash loop" waitfor 20 logged 'next worker in 400 ms'
+	ok "$name: a program that breaks" \
+	    waitfor 30 logged 'no new workers for now: .* next trial in 400 ms'
 	rm -f "$JAIL/flag"
 	ok "$name: and its end" waitfor 20 has_workers 2
 

@@ -5,9 +5,11 @@
 # No reload under way: it would be seen as more or fewer workers than n.
 settled() {
 	has_workers 3 || return 1
-	_w=$(workers)
-	sleep 0.3	# longer than a generation is on trial
-	[ "$(workers)" = "$_w" ] && has_workers 3
+	_n=$(grep -c '^kfcgi: status:' "$LOG")
+	kill -USR1 "$PID"
+	waitfor 5 logged '^kfcgi: status:' $((_n + 1))
+	grep '^kfcgi: status:' "$LOG" | tail -n 1 |
+	    grep -q ': 3 [a-z]*, 0 busy, 0 leaving, 0 starting;'
 }
 
 for r in "" -r; do

@@ -77,7 +77,7 @@ echo text >"$JAIL/bin/text" && chmod 755 "$JAIL/bin/text"
 refused "neither program nor script" \
     "cannot execute /bin/text in $JAIL: Exec format error: neither" /bin/text
 
-# Programs that do not live for a tenth of a second [B4].
+# Programs that do not live for the second of their trial; see trial.t, too.
 refused "exits at once" "worker [0-9]* of /bin/worker exited with status 3, " \
     /bin/worker -E 3 -e 'database is down'
 like "$(cat "$T/err")" "^database is down$" "what it printed reaches the shell"
@@ -105,8 +105,7 @@ PID=$(manager_pid "$SOCK")
 like "$(fetch report)" "^fds 0 1 2\$" "workers have them open"
 end_manager
 
-# Told to stop while starting: no pool, and the shell knows.  So many workers
-# make the start long enough to be met.
+# Told to stop while starting: no pool, and the shell knows.
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" -n 300 /bin/worker 2>"$T/err" &
 shell=$!
 ok "a start under way" waitfor 10 some_strays
