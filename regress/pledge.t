@@ -1,5 +1,5 @@
 #!/bin/sh
-# System calls after the privilege drop [D7]: whether the promises given to
+# System calls after the privilege drop: whether the promises given to
 # OpenBSD's pledge(2) cover what the manager does, seen by strace(1) on Linux.
 #
 # The table below says what each call of Linux is on OpenBSD, and which promise
@@ -93,7 +93,7 @@ END
 #
 # The script that they take for kfcgi becomes kfcgi, with its process number,
 # while strace goes elsewhere.  strace takes no argv[0], so args.t does not
-# find the command line that it looks for [A8]; all else of it passes.
+# find the command line that it looks for; all else of it passes.
 #
 # Left out, since they attach strace to the manager or start it with that
 # themselves, which cannot be done twice: fixed.t, variable.t, socket.t, cost.t
