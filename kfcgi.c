@@ -277,8 +277,6 @@ static void	 vlogit(int, const char *, va_list);
 static void	 fatal(const char *, ...) __dead
 		    __attribute__((__format__(printf, 1, 2)));
 static int	 episode(int64_t *);
-static int	 log_blocked(void);
-static void	 log_line(int, const char *);
 static void	 output_open(void);
 static int	 output_read(void);
 static void	 output_line(void);
@@ -451,10 +449,6 @@ static struct {
 static int64_t	 full_last, short_last, fork_last;
 
 /* Log. */
-static int	 logfd = -1;		/* the C library's syslog socket */
-static struct stat logst;
-static int	 logwait;		/* milliseconds for syslogd to read */
-static unsigned long lost_lines;
 static char	 line[LINE_SIZE];	/* of output, not yet complete */
 static size_t	 linelen;
 static unsigned long nlines, ndropped;	/* lines in this second */
@@ -1199,6 +1193,10 @@ start_report(void)
 	int	 fd;
 
 	up = 1;
+	/* Who starts us should not have to find out that nothing is logged. */
+	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT, 0))
+		(void)dprintf(STDERR_FILENO, "kfcgi: no syslogd: messages are "
+		    "lost unless -d shows them\n");
 	/* Cannot fail: all these are open. */
 	for (fd = 0; fd < CONTROL_FD && !debug; fd++)
 		(void)dup2(nullfd, fd);
@@ -1483,7 +1481,7 @@ finish(void)
 	for (i = 0; i < 64 && output_read(); i++)
 		continue;
 	/* Nobody is held up any more, and it should be known how it ended. */
-	logwait = SECOND;
+	log_patience(SECOND);
 	output_line();
 	output_dropped();
 	for (i = 0; i < KINDS; i++)
@@ -2863,22 +2861,12 @@ fd_ready(int fd, short events, int ms)
 	return poll(&pfd, 1, ms) != 0;
 }
 
-/*
- * Opens the log and all that it needs while that is still in sight [B5].  The
- * C library's socket is the descriptor that was free, if it made one at all;
- * we want to know it, since syslog(3) would block on a syslogd that hangs.
- */
+/* Opens the log and all that it needs while that is still in sight [B5]. */
 static void
 log_open(void)
 {
-	int	 fd;
-
 	tzset();
-	if ((fd = dup(nullfd)) != -1)
-		close(fd);
 	openlog("kfcgi", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-	if (fd != -1 && fstat(fd, &logst) == 0 && S_ISSOCK(logst.st_mode))
-		logfd = fd;
 }
 
 static void
@@ -2903,36 +2891,7 @@ vlogit(int prio, const char *fmt, va_list ap)
 	if ((debug && fd_ready(STDERR_FILENO, POLLOUT, 0)) ||
 	    (!up && exitstatus != 0 && prio <= LOG_ERR))
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
-	log_line(prio, buf);
-}
-
-/* Whether syslog(3) would wait for syslogd to read, longer than we do. */
-static int
-log_blocked(void)
-{
-	struct stat	 st;
-
-	if (logfd == -1 || fstat(logfd, &st) == -1 ||
-	    st.st_dev != logst.st_dev || st.st_ino != logst.st_ino ||
-	    fd_ready(logfd, POLLOUT, logwait))
-		return 0;
-	logwait = 0;
-	return 1;
-}
-
-/* Gives one line to syslogd, or counts it if that would block. */
-static void
-log_line(int prio, const char *text)
-{
-	if (lost_lines > 0 && !log_blocked()) {
-		syslog(LOG_WARNING, "%lu lines lost: syslogd did not read them",
-		    lost_lines);
-		lost_lines = 0;
-	}
-	if (log_blocked())
-		lost_lines++;
-	else
-		syslog(prio, "%s", text);
+	syslog(prio, "%s", buf);
 }
 
 /* For the set-up, before there is any worker. */
@@ -3031,7 +2990,7 @@ output_line(void)
 	if (nlines++ < LINES_MAX) {
 		(void)snprintf(text, sizeof(text), "worker: %.*s",
 		    (int)linelen, line);
-		log_line(LOG_NOTICE, text);
+		syslog(LOG_NOTICE, "%s", text);
 	} else
 		ndropped++;
 	linelen = 0;
