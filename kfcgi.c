@@ -1195,8 +1195,7 @@ start_report(void)
 	up = 1;
 	/* Who starts us should not have to find out that nothing is logged. */
 	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT, 0))
-		(void)dprintf(STDERR_FILENO, "kfcgi: no syslogd: messages are "
-		    "lost unless -d shows them\n");
+		warnx("no syslogd: messages are lost unless -d shows them");
 	/* Cannot fail: all these are open. */
 	for (fd = 0; fd < CONTROL_FD && !debug; fd++)
 		(void)dup2(nullfd, fd);
