@@ -25,7 +25,7 @@ refused() {
 # A start that works.
 start_daemon /bin/worker
 is "$?" 0 "status of a good start"
-is "$(cat "$T/out" "$T/err")" "" "which says nothing"
+is "$(cat "$T/out"; errors)" "" "which says nothing"
 is "$(nworkers)" 3 "and has its workers when the shell returns"
 like "$(fetch '')" '^pid' "which answer"
 is "$(ps_of "$PID" ppid)" 1 "the manager is a daemon"
