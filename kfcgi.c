@@ -389,16 +389,8 @@ static volatile sig_atomic_t got[NSIG];	/* who came, until it is acted on */
 static sigset_t	 nomask;		/* for workers */
 static sigset_t	 waitmask;		/* in ppoll(2): what is caught comes */
 
-/* Log. */
-static int	 logfd = -1;		/* the C library's syslog socket */
-static struct stat logst;
-static int	 logwait;		/* milliseconds for syslogd to read */
-static unsigned long lost_lines;
-
 static void	 logit(int, const char *, ...)
 		    __attribute__((__format__(printf, 2, 3)));
-static void	 log_line(int, const char *);
-static int	 log_blocked(void);
 static void	 output_dropped(void);
 static void	 death_log(int, int, const char *, ...)
 		    __attribute__((__format__(printf, 3, 4)));
@@ -531,7 +523,7 @@ vlogit(int prio, const char *fmt, va_list ap)
 	if ((opt.debug && fd_ready(STDERR_FILENO, POLLOUT, 0)) ||
 	    (!start.done && ending.status != 0 && prio <= LOG_ERR))
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
-	log_line(prio, buf);
+	syslog(prio, "%s", buf);
 }
 
 static void
@@ -544,51 +536,12 @@ logit(int prio, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Gives one line to syslogd, or counts it if that would block. */
-static void
-log_line(int prio, const char *text)
-{
-	if (lost_lines > 0 && !log_blocked()) {
-		syslog(LOG_WARNING, "%lu lines lost: syslogd did not read them",
-		    lost_lines);
-		lost_lines = 0;
-	}
-	if (log_blocked())
-		lost_lines++;
-	else
-		syslog(prio, "%s", text);
-}
-
-/*
- * Opens the log and all that it needs while that is still in sight.  The
- * C library's socket is the descriptor that was free, if it made one at all;
- * we want to know it, since syslog(3) would block on a syslogd that hangs.
- */
+/* Opens the log and all that it needs while that is still in sight. */
 static void
 log_open(void)
 {
-	int	 fd;
-
 	tzset();
-	if ((fd = dup(nullfd)) != -1)
-		close(fd);
 	openlog("kfcgi", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-	if (fd != -1 && fstat(fd, &logst) == 0 && S_ISSOCK(logst.st_mode))
-		logfd = fd;
-}
-
-/* Whether syslog(3) would wait for syslogd to read, longer than we do. */
-static int
-log_blocked(void)
-{
-	struct stat	 st;
-
-	if (logfd == -1 || fstat(logfd, &st) == -1 ||
-	    st.st_dev != logst.st_dev || st.st_ino != logst.st_ino ||
-	    fd_ready(logfd, POLLOUT, logwait))
-		return 0;
-	logwait = 0;
-	return 1;
 }
 
 /*
@@ -654,7 +607,7 @@ output_line(void)
 	if (out.lines++ < LINES_MAX) {
 		(void)snprintf(text, sizeof(text), "worker: %.*s",
 		    (int)out.len, out.line);
-		log_line(LOG_NOTICE, text);
+		syslog(LOG_NOTICE, "%s", text);
 	} else
 		out.dropped++;
 	out.len = 0;
@@ -1397,7 +1350,7 @@ finish(void)
 	for (i = 0; i < 64 && output_read(); i++)
 		continue;
 	/* Nobody is held up any more, and it should be known how it ended. */
-	logwait = SECOND;
+	log_patience(SECOND);
 	output_line();
 	output_dropped();
 	for (i = 0; i < KINDS; i++)
@@ -1971,6 +1924,9 @@ start_report(void)
 	int	 fd;
 
 	start.done = 1;
+	/* Who starts us should not have to find out that nothing is logged. */
+	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT, 0))
+		warnx("no syslogd: messages are lost unless -d shows them");
 	/* Cannot fail: all these are open. */
 	for (fd = 0; fd < CONTROL_FD && !opt.debug; fd++)
 		(void)dup2(nullfd, fd);

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds without a warning [L]: compilers, C libraries, word sizes, makes and
+# Builds without a warning: compilers, C libraries, word sizes, makes and
 # standards; each result must serve.  Then install, uninstall, dist; then other
 # processors, where qemu-user(1) can run what was built for them.
 TEST_ALARM=${TEST_ALARM:-1800}

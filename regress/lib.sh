@@ -20,9 +20,6 @@ JAIL=$T/jail		# holds /bin/worker and nothing else
 SOCK=$T/sock
 LOG=$T/log		# what kfcgi -d says
 WHO=nobody		# procuser
-# It survives the start, which takes a tenth of a second, but no second: a pool
-# of it never gets healthy.
-HOPELESS="/bin/worker -s 400 -S ABRT"
 PID=			# the manager
 KILL=
 NTESTS=0
@@ -389,6 +386,13 @@ start_daemon() {
 	_rv=$?
 	PID=$(manager_pid "$SOCK")
 	return $_rv
+}
+
+# errors: what a start has said on standard error, into $T/err; but not that
+# there is no syslogd, which most tests do not have
+errors() {
+	sed '/^kfcgi: no syslogd: messages are lost unless -d shows them$/d' \
+	    "$T/err"
 }
 
 # strace_on options...: strace(1) follows the manager from here on

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The log [I, B5, E5, F1 to F3, G1]: what is said, at which level, and that
+# The log [I, B5, E5, F1, F2, G1]: what is said, at which level, and that
 # neither a flood nor a syslogd that does not read holds anything up.
 
 . ./devlog.sh
@@ -70,17 +70,6 @@ answered() {
 
 syslogd_start
 
-# A pool that was never healthy: that takes its time, so have it done at the
-# end of this file.
-hopeless() {
-	"$KFCGI" -p "$JAIL" -s "$T/hopeless" -U "$WHO" -n 1 $HOPELESS \
-	    2>"$T/hopeless.err"
-}
-
-ok "started: one that has no future" tries 3 hopeless
-NOFUTURE=$(manager_pid "$T/hopeless")
-also_kill "$NOFUTURE"
-
 for r in '' -r; do
 	pool=${r:-fixed}
 	served=
@@ -121,18 +110,18 @@ for r in '' -r; do
 	    "$pool: an exit with status 0 is none"
 	ok "$pool: two workers again" waitfor 15 has_workers 2
 
-	# The brake [F3].  Fewer than two would not do: with a healthy one
-	# among them it would begin anew.
+	# A program that breaks after a good start.
 	mv "$JAIL/bin/prog" "$JAIL/bin/away"
 	kill -KILL $(workers)
 	ok "$pool: a worker that cannot be executed" \
 	    waitfor 15 has_said ERR "cannot execute /bin/prog in $JAIL: No such.*"
-	ok "$pool: applies the brake" \
-	    waitfor 30 has_said INFO 'next worker in 800 ms'
-	like "$(text | sed -n 's/^next worker in \([0-9]*\) ms$/\1/p' |
-	    tr '\n' ' ')" '(^| )100 200 400 800 ([0-9]+ )*$' \
-	    "$pool: which doubles"
+	ok "$pool: fails a trial" waitfor 30 has_said ERR "no new workers for\
+ now: cannot execute /bin/prog in $JAIL: No such.*; next trial in 800 ms"
+	is "$(text | sed -n 's/^no new workers.*; next trial in \([0-9]*\) ms$/\1/p' |
+	    tr '\n' ' ')" '100 200 400 800 ' "$pool: and is tried ever less often"
 	mv "$JAIL/bin/away" "$JAIL/bin/prog"
+	tells INFO 'workers are started again: a trial passed' \
+	    "$pool: mended, that is told"
 	ok "$pool: two workers again" waitfor 30 has_workers 2
 	like "$(fetch '')" '^pid' "$pool: which serve"
 
@@ -199,7 +188,8 @@ done
 end='(was killed by signal 15|exited with status 0)'
 ok "-v: start" begin -v -r -n 1 -N 2 -w 0 /bin/worker
 w=$(workers)
-tells DEBUG "worker $w started" "-v: a start"
+tells DEBUG "worker $w started on trial" "-v: a start"
+tells DEBUG "worker $w passed its trial" "-v: a trial"
 client -q slow=300 >/dev/null &
 slow=$!
 ok "-v: a hand-out" waitfor 10 has_said DEBUG "worker $w has connection 1"
@@ -216,7 +206,7 @@ waitfor 15 dead "$PID"
 tells DEBUG "worker $w $end .*" "-v: a reap at the stop"
 tells INFO stopped "-v: the end"
 # Each is there once, so nothing is said twice.
-is "$(text | grep -c '^worker [0-9]* started$')" \
+is "$(text | grep -Ec '^worker [0-9]+ started( on trial)?$')" \
     "$(text | grep -Ec "^worker [0-9]+ $end ")" \
     "-v: as many starts as ends"
 PID=
@@ -288,10 +278,10 @@ ok "which have begun" waitfor 10 has_said NOTICE 'worker: err [0-9]+ 0' 3
 hung=$(text | sed -n 's/^worker: err \([0-9]*\) 0$/\1/p')
 kill -KILL "$(echo "$hung" | head -n 1)"
 status_becomes "0 idle, 2 busy, 0 leaving, 0 starting; min 2, max 4;\
- 6 handed out, 1 deaths, 0 restarts" "one of them killed"
+ 6 handed out, 1 death, 0 restarts" "one of them killed"
 kill -HUP "$PID"
 status_becomes "2 idle, 0 busy, 2 leaving, 0 starting; min 2, max 4;\
- 6 handed out, 1 deaths, 0 restarts" "a reload: the busy are leaving"
+ 6 handed out, 1 death, 0 restarts" "a reload: the busy are leaving"
 waitfor 10 has_said INFO 'reloaded: .*'
 is "$(said INFO 'reloaded: 2 new workers, 2 of the old still busy')" 1 \
     "which the reload tells, too"
@@ -301,15 +291,15 @@ status_becomes "2 idle, 0 busy, 0 leaving, 0 starting; min 2, max 4;\
 w=$(workers | head -n 1)
 kill -KILL "$w"
 status_becomes "2 idle, 0 busy, 0 leaving, 0 starting; min 2, max 4;\
- 6 handed out, 4 deaths, 1 restarts" "an idle one: a death and a restart"
+ 6 handed out, 4 deaths, 1 restart" "an idle one: a death and a restart"
 mv "$JAIL/bin/prog" "$JAIL/bin/away"
 w=$(workers | head -n 1)
 kill -KILL "$w"
-waitfor 15 has_said INFO 'next worker in 400 ms'
+waitfor 15 has_said ERR 'no new workers for now: .*'
 waitfor 10 eval '
     kill -USR1 "$PID"
-    text | grep -q "^status: 1 idle, 0 busy, 0 leaving, 1 starting; "'
-is "$?" 0 "one whose replacement is braked"
+    text | tail -n 1 | grep -q "^status: 1 idle, 0 busy, 0 leaving, 0 starting; "'
+is "$?" 0 "one that cannot be replaced"
 mv "$JAIL/bin/away" "$JAIL/bin/prog"
 end_manager
 
@@ -319,7 +309,7 @@ status_becomes "3 serving, 0 busy, 0 leaving, 0 starting; min 3, max 3;\
 answered 3
 fetch exit=0 >/dev/null
 status_becomes "3 serving, 0 busy, 0 leaving, 0 starting; min 3, max 3;\
- 0 handed out, 1 deaths, 1 restarts" "fixed: one ended by itself"
+ 0 handed out, 1 death, 1 restart" "fixed: one ended by itself"
 fetch crash >/dev/null
 status_becomes "3 serving, 0 busy, 0 leaving, 0 starting; min 3, max 3;\
  0 handed out, 2 deaths, 2 restarts" "fixed: one crashed"
@@ -402,14 +392,40 @@ ok "last words: all told, or counted as dropped or lost" between 5000 \
     "$(total | sed 's/ .*//')" 5003
 PID=
 
-# The one without a future has found its end [F3].
-ok "giving up" waitfor 60 dead "$NOFUTURE"
-LOGPID=$NOFUTURE
-tells CRIT "no worker has ever lived for a second or served a request:\
- giving up" "giving up is critical"
-like "$(text | sed -n 's/^next worker in \([0-9]*\) ms$/\1/p' |
-    tr '\n' ' ')" '^100 200 400 800 1600 3200 6400 10000 $' \
-    "after delays of up to ten seconds"
+# Last words: no newline ends them, but the death is told after them.
+cat >"$T/words.c" <<'END'
+#include <string.h>
+#include <unistd.h>
+int
+main(int argc, char *argv[])
+{
+	const char	*words = "cannot open the database";
+
+	if (argc < 2 || access("/flag", F_OK) != 0)
+		execv("/bin/worker", argv);
+	(void)write(2, words, strlen(words));
+	_exit(3);
+}
+END
+$CC -static -o "$JAIL/bin/words" "$T/words.c"
+for r in '' -r; do
+	pool=${r:-fixed}
+	ok "$pool, last words: start" begin $r -n 1 -N 1 /bin/words -A 100
+	: >"$JAIL/flag"
+	w=$(workers)
+	kill -KILL "$w"
+	ok "$pool, last words: a death" waitfor 10 has_said ERR \
+	    'worker [0-9]+ exited with status 3 after .*'
+	is "$(text | sed -n "/^worker $w was killed/,\$p" | sed -n 2p)" \
+	    'worker: cannot open the database' \
+	    "$pool, last words: on a line of their own"
+	like "$(text | sed -n "/^worker $w was killed/,\$p" | sed -n 3p)" \
+	    '^worker [0-9]+ exited with status 3 after ' \
+	    "$pool, last words: and before that"
+	rm "$JAIL/flag"
+	end_manager
+	rm -f "$SOCK"
+done
 
 # A syslogd that does not read.
 #
@@ -485,10 +501,111 @@ quit
 syslogd_start
 rm -f "$SOCK"
 
-# None at all from the start.
-kill -TERM "$SYSLOGD"
-waitfor 10 dead "$SYSLOGD"
-SYSLOGD=
+# Lines of workers that arrived, or were counted as dropped or lost
+outcome_of_flood() {
+	text | awk '/^worker: flood/ { n++ }
+	    / lines lost: syslogd did not read them$/ { n += $1 }
+	    END { print n + 0 }'
+}
+
+# One that is behind at the stop gets the last lines, if it reads within a second.
+behind() {
+	syslogd_stop
+	syslogd_start 5
+	begin -n 1 /bin/worker || return
+	kill -USR1 "$SYSLOGD"
+	fetch flood=50 >/dev/null
+	w=$(workers)
+	kill -TERM "$PID"
+	waitfor 10 all_dead "$w"
+	kill -HUP "$SYSLOGD"
+	waitfor 15 dead "$PID"
+	PID=
+	waitfor 5 has_said INFO stopped
+}
+ok "one that is behind: the last line arrives" tries 3 behind
+ok "after the number of those before" has_said WARNING '[0-9]+ lines lost: .*'
+is "$(outcome_of_flood)" 50 "which is right"
+
+# begin_outside options... prog...: in no jail, so /dev/log stays in sight
+begin_outside() {
+	"$KFCGI" -p / -s "$SOCK" -U "$WHO" "$@" </dev/null 2>"$T/err"
+	_rv=$?
+	PID=$(manager_pid "$SOCK")
+	LOGPID=$PID
+	[ -n "$PID" ] && return $_rv
+}
+
+# One that is replaced where it can be seen; the next one hangs.
+syslogd_stop
+syslogd_start
+ok "outside a jail: start" begin_outside -n 1 "$JAIL/bin/worker"
+is "$(cat "$T/err")" "" "which says nothing on standard error"
+n=$(nfds "$PID")
+syslogd_stop
+syslogd_start 5
+ok "the next syslogd is heard of" waitfor 20 eval '
+    kill -USR1 "$PID"; has_said INFO "status: .*"'
+is "$(nfds "$PID")" "$n" "with no descriptor more"
+w=$(workers)
+kill -KILL "$w"
+waitfor 15 new_pool 1 "$w"
+like "$(fetch report)" "^fds 0 1 2\$" "which a new worker does not have"
+kill -USR1 "$SYSLOGD"
+for i in 1 2 3 4; do
+	client -q flood=50 -t 5000 >/dev/null
+done
+like "$(client -q '' -t 5000)" '^pid' "it hangs: the pool serves"
+kill -TERM "$PID"
+ok "and SIGTERM is obeyed" waitfor 10 dead "$PID"
+[ -z "$PID" ] || dead "$PID" || kill -KILL "$PID"
+PID=
+rm -f "$SOCK"
+
+# One that is replaced where it cannot be seen: nothing is worse than that.
+syslogd_stop
+syslogd_start
+ok "in a jail: start" begin -n 1 /bin/worker
+n=$(nfds "$PID")
+syslogd_stop
+syslogd_start
+fetch 'out=unheard' >/dev/null
+kill -USR1 "$PID"
+fetch 'flood=99' >/dev/null
+like "$(fetch '')" '^pid' "a syslogd that cannot be seen: the pool serves"
+ok "no descriptor is left behind" waitfor 10 eval '
+    [ "$(nfds "$PID")" -le "$n" ]'
+kill -TERM "$PID"
+ok "and SIGTERM is obeyed" waitfor 10 dead "$PID"
+PID=
+rm -f "$SOCK"
+
+# One that comes late, to a start that has said so.
+NONE='kfcgi: no syslogd: messages are lost unless -d shows them'
+syslogd_stop
+ok "no syslogd yet: start" begin_outside -n 1 "$JAIL/bin/worker"
+is "$(cat "$T/err")" "$NONE" "no syslogd yet: is said on standard error"
+n=$(nfds "$PID")
+fetch 'flood=20' >/dev/null
+syslogd_start
+ok "a late syslogd has the number of lines lost" waitfor 20 eval '
+    kill -USR1 "$PID"
+    has_said WARNING "[0-9]+ lines lost: syslogd did not read them"'
+ok "and then the line" waitfor 10 has_said INFO 'status: .*'
+is "$(nfds "$PID")" $((n + 1)) "by one descriptor"
+quit
+tells INFO stopped "and the end"
+rm -f "$SOCK"
+
+# None at all.
+syslogd_stop
+start -n 1 /bin/worker
+is "$(grep -Fxc "$NONE" "$LOG") $(grep -c syslogd "$LOG")" "1 1" \
+    "no syslogd: -d says so, too, once"
+quit
+start_daemon -n 1 /bin/none
+is "$(grep -c "no syslogd" "$T/err") $(grep -c ^kfcgi: "$T/err")" "0 1" \
+    "no syslogd: no word of it when the start fails"
 ok "started without a syslogd" begin -v -r -n 2 -N 4 -w 0 /bin/worker
 n=$(nfds "$PID")
 ok "which serves" answered 200 -c 8
