@@ -436,19 +436,16 @@ fd_close(int *fd)
 	*fd = -1;
 }
 
-/*
- * Whether reading or writing would not block, as far as poll(2) can tell, or
- * comes to that within ms milliseconds.
- */
+/* Whether reading or writing would not block, as far as poll(2) can tell. */
 static int
-fd_ready(int fd, short events, int ms)
+fd_ready(int fd, short events)
 {
 	struct pollfd	 pfd;
 
 	pfd.fd = fd;
 	pfd.events = events;
 	pfd.revents = 0;
-	return poll(&pfd, 1, ms) != 0;
+	return poll(&pfd, 1, 0) != 0;
 }
 
 /* Milliseconds of a clock that nobody sets. */
@@ -462,6 +459,7 @@ clock_ms(void)
 	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / 1000000;
 }
 
+/* Brings a time forward to when, if that is sooner. */
 static void
 sooner(int64_t *due, int64_t when)
 {
@@ -520,12 +518,13 @@ vlogit(int prio, const char *fmt, va_list ap)
 	if (prio == LOG_DEBUG && !opt.verbose)
 		return;
 	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
-	if ((opt.debug && fd_ready(STDERR_FILENO, POLLOUT, 0)) ||
+	if ((opt.debug && fd_ready(STDERR_FILENO, POLLOUT)) ||
 	    (!start.done && ending.status != 0 && prio <= LOG_ERR))
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
 	syslog(prio, "%s", buf);
 }
 
+/* The same with its arguments as they are. */
 static void
 logit(int prio, const char *fmt, ...)
 {
@@ -613,6 +612,7 @@ output_line(void)
 	out.len = 0;
 }
 
+/* Logs how many lines of output were not logged. */
 static void
 output_dropped(void)
 {
@@ -712,6 +712,7 @@ poll_reserve(void)
 	return 0;
 }
 
+/* Exchanges two workers' slots. */
 static void
 poll_swap(size_t a, size_t b)
 {
@@ -753,6 +754,7 @@ poll_add(struct worker *w, int fd)
 	poll_hot(w);
 }
 
+/* Polls a worker no more. */
 static void
 poll_remove(struct worker *w)
 {
@@ -878,6 +880,7 @@ queue_insert(struct worker *w, enum state st)
 		TAILQ_INSERT_TAIL(&pool.q[st], w, entry);
 }
 
+/* Takes a worker from its state's queue. */
 static void
 queue_remove(struct worker *w)
 {
@@ -900,6 +903,7 @@ worker_state(struct worker *w, enum state st)
 		poll_cold(w);
 }
 
+/* The worker with that process number, or NULL: some other child. */
 static struct worker *
 worker_find(pid_t pid)
 {
@@ -1925,7 +1929,7 @@ start_report(void)
 
 	start.done = 1;
 	/* Who starts us should not have to find out that nothing is logged. */
-	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT, 0))
+	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT))
 		warnx("no syslogd: messages are lost unless -d shows them");
 	/* Cannot fail: all these are open. */
 	for (fd = 0; fd < CONTROL_FD && !opt.debug; fd++)
@@ -2046,7 +2050,7 @@ pool_accept(void)
 	    (listener.state != CALM || listener.nconns > 0)) {
 		if (accepted && listener.nconns == 0 &&
 		    (listener.state < SATURATED || pool_count() < opt.max) &&
-		    !fd_ready(listener.fd, POLLIN, 0)) {
+		    !fd_ready(listener.fd, POLLIN)) {
 			backlog_calm();
 			return;
 		}

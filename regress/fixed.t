@@ -39,7 +39,8 @@ fi
 backlog() {
 	if have ss; then
 		is "$(ss -xlpH | awk -v p="pid=$PID," '
-		    index($0, p) { print $4; exit }')" "$1" "$2"
+		    $2 == "LISTEN" && index($0, p) { print $4; exit }')" \
+		    "$1" "$2"
 	else
 		skip "no ss(8)" "$2"
 	fi
