@@ -562,9 +562,12 @@ output_open(void)
 		fatal("cannot make a pipe for the workers' output: %s",
 		    strerror(errno));
 	if (fd_flags(out.pipe[0], O_NONBLOCK) == -1 ||
-	    fd_flags(out.pipe[1], 0) == -1)
+	    fd_flags(out.pipe[1], 0) == -1) {
+		/* Reading what may block would be the end of finish(). */
+		fd_close(&out.pipe[0]);
 		fatal("cannot set flags of the workers' output: %s",
 		    strerror(errno));
+	}
 	/* The others have no modes for pipes, and no need for them. */
 	(void)fchmod(out.pipe[1], 0222);
 }
