@@ -238,6 +238,11 @@ kfcgi: worker of /bin/odd exited with status 3, s after its start" \
 		fails "$pool: $name to stop: no socket is left" \
 		    test -e "$T/$name$r.s"
 	done
+	# Whoever was not refused is not to stay.
+	for name in late50 late300 late900 zero leaves flood told told-t; do
+		PID=$(manager_pid "$T/$name$r.s")
+		[ -z "$PID" ] || end_manager
+	done
 	PID=$(manager_pid "$T/good$r.s")
 	ok "$pool: the trial is not one too many" waitfor 10 has_workers 2
 	end_manager
