@@ -389,16 +389,8 @@ static volatile sig_atomic_t got[NSIG];	/* who came, until it is acted on */
 static sigset_t	 nomask;		/* for workers */
 static sigset_t	 waitmask;		/* in ppoll(2): what is caught comes */
 
-/* Log. */
-static int	 logfd = -1;		/* the C library's syslog socket */
-static struct stat logst;
-static int	 logwait;		/* milliseconds for syslogd to read */
-static unsigned long lost_lines;
-
 static void	 logit(int, const char *, ...)
 		    __attribute__((__format__(printf, 2, 3)));
-static void	 log_line(int, const char *);
-static int	 log_blocked(void);
 static void	 output_dropped(void);
 static void	 death_log(int, int, const char *, ...)
 		    __attribute__((__format__(printf, 3, 4)));
@@ -444,19 +436,16 @@ fd_close(int *fd)
 	*fd = -1;
 }
 
-/*
- * Whether reading or writing would not block, as far as poll(2) can tell, or
- * comes to that within ms milliseconds.
- */
+/* Whether reading or writing would not block, as far as poll(2) can tell. */
 static int
-fd_ready(int fd, short events, int ms)
+fd_ready(int fd, short events)
 {
 	struct pollfd	 pfd;
 
 	pfd.fd = fd;
 	pfd.events = events;
 	pfd.revents = 0;
-	return poll(&pfd, 1, ms) != 0;
+	return poll(&pfd, 1, 0) != 0;
 }
 
 /* Milliseconds of a clock that nobody sets. */
@@ -470,6 +459,7 @@ clock_ms(void)
 	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / 1000000;
 }
 
+/* Brings a time forward to when, if that is sooner. */
 static void
 sooner(int64_t *due, int64_t when)
 {
@@ -528,12 +518,13 @@ vlogit(int prio, const char *fmt, va_list ap)
 	if (prio == LOG_DEBUG && !opt.verbose)
 		return;
 	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
-	if ((opt.debug && fd_ready(STDERR_FILENO, POLLOUT, 0)) ||
+	if ((opt.debug && fd_ready(STDERR_FILENO, POLLOUT)) ||
 	    (!start.done && ending.status != 0 && prio <= LOG_ERR))
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
-	log_line(prio, buf);
+	syslog(prio, "%s", buf);
 }
 
+/* The same with its arguments as they are. */
 static void
 logit(int prio, const char *fmt, ...)
 {
@@ -544,51 +535,12 @@ logit(int prio, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Gives one line to syslogd, or counts it if that would block. */
-static void
-log_line(int prio, const char *text)
-{
-	if (lost_lines > 0 && !log_blocked()) {
-		syslog(LOG_WARNING, "%lu lines lost: syslogd did not read them",
-		    lost_lines);
-		lost_lines = 0;
-	}
-	if (log_blocked())
-		lost_lines++;
-	else
-		syslog(prio, "%s", text);
-}
-
-/*
- * Opens the log and all that it needs while that is still in sight.  The
- * C library's socket is the descriptor that was free, if it made one at all;
- * we want to know it, since syslog(3) would block on a syslogd that hangs.
- */
+/* Opens the log and all that it needs while that is still in sight. */
 static void
 log_open(void)
 {
-	int	 fd;
-
 	tzset();
-	if ((fd = dup(nullfd)) != -1)
-		close(fd);
 	openlog("kfcgi", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-	if (fd != -1 && fstat(fd, &logst) == 0 && S_ISSOCK(logst.st_mode))
-		logfd = fd;
-}
-
-/* Whether syslog(3) would wait for syslogd to read, longer than we do. */
-static int
-log_blocked(void)
-{
-	struct stat	 st;
-
-	if (logfd == -1 || fstat(logfd, &st) == -1 ||
-	    st.st_dev != logst.st_dev || st.st_ino != logst.st_ino ||
-	    fd_ready(logfd, POLLOUT, logwait))
-		return 0;
-	logwait = 0;
-	return 1;
 }
 
 /*
@@ -654,12 +606,13 @@ output_line(void)
 	if (out.lines++ < LINES_MAX) {
 		(void)snprintf(text, sizeof(text), "worker: %.*s",
 		    (int)out.len, out.line);
-		log_line(LOG_NOTICE, text);
+		syslog(LOG_NOTICE, "%s", text);
 	} else
 		out.dropped++;
 	out.len = 0;
 }
 
+/* Logs how many lines of output were not logged. */
 static void
 output_dropped(void)
 {
@@ -759,6 +712,7 @@ poll_reserve(void)
 	return 0;
 }
 
+/* Exchanges two workers' slots. */
 static void
 poll_swap(size_t a, size_t b)
 {
@@ -800,6 +754,7 @@ poll_add(struct worker *w, int fd)
 	poll_hot(w);
 }
 
+/* Polls a worker no more. */
 static void
 poll_remove(struct worker *w)
 {
@@ -925,6 +880,7 @@ queue_insert(struct worker *w, enum state st)
 		TAILQ_INSERT_TAIL(&pool.q[st], w, entry);
 }
 
+/* Takes a worker from its state's queue. */
 static void
 queue_remove(struct worker *w)
 {
@@ -947,6 +903,7 @@ worker_state(struct worker *w, enum state st)
 		poll_cold(w);
 }
 
+/* The worker with that process number, or NULL: some other child. */
 static struct worker *
 worker_find(pid_t pid)
 {
@@ -1397,7 +1354,7 @@ finish(void)
 	for (i = 0; i < 64 && output_read(); i++)
 		continue;
 	/* Nobody is held up any more, and it should be known how it ended. */
-	logwait = SECOND;
+	log_patience(SECOND);
 	output_line();
 	output_dropped();
 	for (i = 0; i < KINDS; i++)
@@ -1971,6 +1928,9 @@ start_report(void)
 	int	 fd;
 
 	start.done = 1;
+	/* Who starts us should not have to find out that nothing is logged. */
+	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT))
+		warnx("no syslogd: messages are lost unless -d shows them");
 	/* Cannot fail: all these are open. */
 	for (fd = 0; fd < CONTROL_FD && !opt.debug; fd++)
 		(void)dup2(nullfd, fd);
@@ -2090,7 +2050,7 @@ pool_accept(void)
 	    (listener.state != CALM || listener.nconns > 0)) {
 		if (accepted && listener.nconns == 0 &&
 		    (listener.state < SATURATED || pool_count() < opt.max) &&
-		    !fd_ready(listener.fd, POLLIN, 0)) {
+		    !fd_ready(listener.fd, POLLIN)) {
 			backlog_calm();
 			return;
 		}

@@ -24,11 +24,15 @@ extern int	 compat_nothing;	/* C wants a file to declare something */
 
 #include <sys/resource.h>
 #include <sys/select.h>
+#include <sys/time.h>
+#include <sys/un.h>
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 /* Where the open descriptors of a process are listed, and only they. */
 #if defined(__linux__)
@@ -43,8 +47,52 @@ extern int	 compat_nothing;	/* C wants a file to declare something */
 #define FD_TRY_MIN	65536
 #define FD_TRY_MAX	1048576
 
+/*
+ * How the C library would put a line, looked up in its source: glibc's
+ * misc/syslog.c, musl's src/misc/syslog.c (in UTC), FreeBSD's
+ * lib/libc/gen/syslog.c, NetBSD's lib/libc/gen/syslog.c and xsyslog.c (both
+ * RFC 5424).  That of macOS goes elsewhere by now, but its syslogd reads the
+ * traditional form from _PATH_LOG of its <sys/syslog.h>.
+ */
+enum log_style { LOG_LOCAL, LOG_UTC, LOG_RFC5424 };
+#if defined(__FreeBSD__) || defined(__NetBSD__)
+#define LOG_STYLE	LOG_RFC5424
+#elif defined(__linux__) && !defined(__GLIBC__)
+#define LOG_STYLE	LOG_UTC
+#else
+#define LOG_STYLE	LOG_LOCAL
+#endif
+
+/* Where syslogd listens: the first that can be had.  Only root has logpriv. */
+#if defined(__APPLE__)
+#define LOG_PATHS	"/var/run/syslog"
+#elif defined(__NetBSD__)
+#define LOG_PATHS	"/var/run/log"
+#elif defined(__DragonFly__) || defined(__FreeBSD__)
+#define LOG_PATHS	"/var/run/logpriv", "/var/run/log"
+#else
+#define LOG_PATHS	"/dev/log"
+#endif
+
+#define LOG_RETRY	1000	/* ms until we look again for a syslogd */
+#define LOG_TURN	10	/* ms between two looks for room */
+#define LOG_SHORTEST	256	/* bytes that every system's datagrams hold */
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL	0
+#endif
+
 static void	 close_counted(int);
 static int	 close_listed(int, const char *);
+static int	 log_connect(void);
+static int	 log_full(int);
+static size_t	 log_header(char *, size_t, int);
+static long long log_ms(void);
+static int	 log_send(const char *, size_t);
+static int	 log_try(const char *, size_t);
+static int	 log_write(int, const char *, va_list);
+static int	 log_writef(int, const char *, ...)
+		    __attribute__((__format__(__printf__, 2, 3)));
 static int	 poll_badfd(struct pollfd *, nfds_t);
 static int	 poll_isset(int, int);
 static int	 poll_revents(struct pollfd *, nfds_t);
@@ -58,6 +106,18 @@ static int	 poll_sets(const struct pollfd *, nfds_t);
 enum { READABLE, WRITABLE, URGENT, NARRAYS };
 static fd_set	*sets;
 static size_t	 nsets;
+
+/* The log.  Times are those of log_ms(). */
+static struct {
+	const char	*ident;
+	int		 facility;
+	enum log_style	 style;
+	int		 fd;		/* connected to syslogd, or -1 */
+	long long	 retry;		/* not to look for a syslogd before */
+	long long	 patience;	/* to wait for room until then */
+	unsigned long	 lost;		/* lines not sent and not yet told */
+} slog = { "", LOG_USER, LOG_STYLE, -1, 0, 0, 0 };
+static const char *log_paths[] = { LOG_PATHS, NULL };
 
 int
 compat_pledge(const char *promises, const char *execpromises)
@@ -191,6 +251,232 @@ close_counted(int low)
 	}
 	for (fd = low; fd < end; fd++)
 		close(fd);
+}
+
+/*
+ * openlog(3).  Remembers the identification, which stays the caller's, and the
+ * facility; the process number is part of each line, whatever the options.
+ * With LOG_NDELAY, connects to syslogd at once, which a later chroot(2) may
+ * forbid.  The descriptor is the lowest that is free, close-on-exec, and ours.
+ */
+void
+compat_openlog(const char *ident, int options, int facility)
+{
+	int	 saved_errno = errno;
+
+	slog.ident = ident;
+	slog.facility = facility;
+	if ((options & LOG_NDELAY) && slog.fd == -1)
+		(void)log_connect();
+	errno = saved_errno;
+}
+
+/*
+ * syslog(3) without %m, which does not wait for a syslogd that does not read.
+ * A line that cannot be sent is lost, and their number is told by a line of
+ * its own before the next that can be sent.  Keeps errno.
+ */
+void
+compat_syslog(int prio, const char *fmt, ...)
+{
+	va_list	 ap;
+	int	 saved_errno = errno;
+
+	if (slog.lost > 0 && log_writef(LOG_WARNING,
+	    "%lu lines lost: syslogd did not read them", slog.lost) == 0)
+		slog.lost = 0;
+	va_start(ap, fmt);
+	if (slog.lost > 0 || log_write(prio, fmt, ap) == -1)
+		slog.lost++;
+	va_end(ap);
+	errno = saved_errno;
+}
+
+/* Whether there is a syslogd that has been connected to. */
+int
+compat_log_heard(void)
+{
+	return slog.fd != -1;
+}
+
+/*
+ * From now on, and for so many milliseconds in all, lines wait until syslogd
+ * has room for them: for the last ones of a process.
+ */
+void
+compat_log_patience(int ms)
+{
+	slog.patience = log_ms() + ms;
+}
+
+/* Milliseconds of a clock that nobody sets. */
+static long long
+log_ms(void)
+{
+	struct timespec	 ts;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &ts) == -1)
+		return 0;
+	return (long long)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/*
+ * Connects a socket of ours to the first syslogd there is.  After a failure
+ * nothing is tried for a second.  Returns 0 or -1.
+ */
+static int
+log_connect(void)
+{
+	struct sockaddr_un	 sun;
+	size_t			 i;
+	int			 fd, flags;
+
+	if (log_ms() < slog.retry)
+		return -1;
+	for (i = 0; log_paths[i] != NULL; i++) {
+		memset(&sun, 0, sizeof(sun));
+		sun.sun_family = AF_UNIX;
+		if (compat_strlcpy(sun.sun_path, log_paths[i],
+		    sizeof(sun.sun_path)) >= sizeof(sun.sun_path) ||
+		    (fd = socket(AF_UNIX, SOCK_DGRAM, 0)) == -1)
+			continue;
+		if (fcntl(fd, F_SETFD, FD_CLOEXEC) != -1 &&
+		    (flags = fcntl(fd, F_GETFL)) != -1 &&
+		    fcntl(fd, F_SETFL, flags | O_NONBLOCK) != -1 &&
+		    connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0) {
+			slog.fd = fd;
+			return 0;
+		}
+		close(fd);
+	}
+	slog.retry = log_ms() + LOG_RETRY;
+	return -1;
+}
+
+/* Writes a line, see log_write(). */
+static int
+log_writef(int prio, const char *fmt, ...)
+{
+	va_list	 ap;
+	int	 rv;
+
+	va_start(ap, fmt);
+	rv = log_write(prio, fmt, ap);
+	va_end(ap);
+	return rv;
+}
+
+/* Formats a line, cut where our buffer ends, and sends it: 0, or -1 if lost. */
+static int
+log_write(int prio, const char *fmt, va_list ap)
+{
+	char	 buf[8192];
+	size_t	 len;
+	int	 n;
+
+	len = log_header(buf, sizeof(buf), prio);
+	n = vsnprintf(buf + len, sizeof(buf) - len, fmt, ap);
+	if (n < 0)
+		return -1;
+	if ((size_t)n >= sizeof(buf) - len)
+		len = sizeof(buf) - 1;
+	else
+		len += n;
+	return log_send(buf, len);
+}
+
+/* Puts in what precedes the text, and returns its length. */
+static size_t
+log_header(char *buf, size_t size, int prio)
+{
+	static const char *const	 months[] = { "Jan", "Feb", "Mar",
+	    "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
+	struct timeval			 tv;
+	struct tm			 tm;
+	time_t				 t;
+	char				 host[256], when[64];
+	long				 off;
+	int				 n;
+
+	memset(&tv, 0, sizeof(tv));
+	memset(&tm, 0, sizeof(tm));
+	(void)gettimeofday(&tv, NULL);
+	t = tv.tv_sec;
+	if (slog.style == LOG_UTC)
+		(void)gmtime_r(&t, &tm);
+	else
+		(void)localtime_r(&t, &tm);
+	if ((prio & LOG_FACMASK) == 0)
+		prio |= slog.facility;
+	if (slog.style == LOG_RFC5424) {
+		if (gethostname(host, sizeof(host)) == -1 || host[0] == '\0')
+			(void)compat_strlcpy(host, "-", sizeof(host));
+		host[sizeof(host) - 1] = '\0';
+		off = tm.tm_gmtoff < 0 ? -tm.tm_gmtoff : tm.tm_gmtoff;
+		(void)snprintf(when, sizeof(when),
+		    "%04d-%02d-%02dT%02d:%02d:%02d.%06ld%c%02ld:%02ld",
+		    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
+		    tm.tm_min, tm.tm_sec, (long)tv.tv_usec,
+		    tm.tm_gmtoff < 0 ? '-' : '+', off / 3600, off % 3600 / 60);
+		n = snprintf(buf, size, "<%d>1 %s %s %s %ld - - ", prio, when,
+		    host, slog.ident, (long)getpid());
+	} else
+		n = snprintf(buf, size, "<%d>%s %2d %02d:%02d:%02d %s[%ld]: ",
+		    prio, months[tm.tm_mon], tm.tm_mday, tm.tm_hour,
+		    tm.tm_min, tm.tm_sec, slog.ident, (long)getpid());
+	if (n < 0)
+		return 0;
+	return (size_t)n < size ? (size_t)n : size - 1;
+}
+
+/*
+ * Sends a line.  If its syslogd is gone, looks for another and sends it there;
+ * if there is no room, waits as far as patience goes.  Returns 0, or -1 if the
+ * line is lost.
+ */
+static int
+log_send(const char *buf, size_t len)
+{
+	int	 again = 1;
+
+	if (slog.fd == -1 && log_connect() == -1)
+		return -1;
+	while (log_try(buf, len) == -1) {
+		if (log_full(errno)) {
+			if (slog.patience == 0 || log_ms() >= slog.patience)
+				return -1;
+			(void)poll(NULL, 0, LOG_TURN);
+			continue;
+		}
+		close(slog.fd);
+		slog.fd = -1;
+		if (!again || log_connect() == -1)
+			return -1;
+		again = 0;
+	}
+	return 0;
+}
+
+/* Sends a datagram, and one that is too long again as less and less of it. */
+static int
+log_try(const char *buf, size_t len)
+{
+	for (;;) {
+		if (send(slog.fd, buf, len, MSG_NOSIGNAL) != -1)
+			return 0;
+		if (errno == EMSGSIZE && len > LOG_SHORTEST)
+			len -= len / 4;
+		else if (errno != EINTR)
+			return -1;
+	}
+}
+
+/* Whether a send(2) failed for want of room, so the connection still holds. */
+static int
+log_full(int error)
+{
+	return error == EAGAIN || error == ENOBUFS || error == ENOMEM ||
+	    error == EMSGSIZE;
 }
 
 /*

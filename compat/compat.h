@@ -28,6 +28,10 @@
 
 #ifdef __OpenBSD__
 #include <sys/queue.h>
+
+/* Its sendsyslog(2) never waits, and keeps what comes before syslogd does. */
+#define log_heard()	1
+#define log_patience(ms) ((void)(ms))
 #else
 
 #if defined(__APPLE__)
@@ -55,6 +59,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -87,6 +92,9 @@
 int		 compat_accept4(int, struct sockaddr *, socklen_t *, int);
 void		 compat_closefrom(int);
 void		 compat_closefrom_dir(int, const char *);
+int		 compat_log_heard(void);
+void		 compat_log_patience(int);
+void		 compat_openlog(const char *, int, int);
 int		 compat_pledge(const char *, const char *);
 int		 compat_ppoll(struct pollfd *, nfds_t, const struct timespec *,
 		    const sigset_t *);
@@ -95,6 +103,8 @@ int		 compat_setresuid(uid_t, uid_t, uid_t);
 size_t		 compat_strlcpy(char *, const char *, size_t);
 long long	 compat_strtonum(const char *, long long, long long,
 		    const char **);
+void		 compat_syslog(int, const char *, ...)
+		    __attribute__((__format__(__printf__, 2, 3)));
 
 #undef pledge
 #define pledge		compat_pledge
@@ -102,6 +112,14 @@ long long	 compat_strtonum(const char *, long long, long long,
 #define strlcpy		compat_strlcpy
 #undef strtonum
 #define strtonum	compat_strtonum
+
+/* Every C library's own waits for a syslogd that does not read. */
+#undef openlog
+#define openlog		compat_openlog
+#undef syslog
+#define syslog		compat_syslog
+#define log_heard	compat_log_heard
+#define log_patience	compat_log_patience
 
 /*
  * The kernels of FreeBSD, DragonFly and NetBSD do this best, and their

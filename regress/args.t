@@ -1,5 +1,5 @@
 #!/bin/sh
-# The command line [A]: every flag, range and message; nothing is left behind.
+# The command line: every flag, range and message; nothing is left behind.
 . ./lib.sh
 
 # bad description pattern options... : one line, status 1, nothing touched
@@ -74,13 +74,13 @@ for flag in '-drv' '-l backlog' '-n workers' '-N maxworkers' '-p chroot' \
 	like "$usage" "\\[$flag\\]" "usage names $flag"
 done
 
-# Not root [B1].  A copy, since the tree may not be readable to others.
+# Not root.  A copy, since the tree may not be readable to others.
 mkdir "$T/copy" && cp "$KFCGI" "$T/copy/kfcgi" && chmod 755 "$T/copy/kfcgi"
 err=$(cd / && as_user "$WHO" "$T/copy/kfcgi" $P /bin/worker 2>&1)
 is "$?" 1 "not root: status"
 is "$err" "kfcgi: need root privileges" "not root: message"
 
-# Parsing stops at prog, at -- at the latest [A2].
+# Parsing stops at prog, at -- at the latest.
 ok "options after prog start" start -n 1 /bin/worker -- -r -n 0 --
 report=$(fetch report)
 args=$(printf '%s\n' "$report" | sed -n 's/^arg [0-9]* //p' | tr '\n' ' ')
@@ -90,7 +90,7 @@ is "$?" 0 "while kfcgi took none of them"
 quit
 is "$?" 0 "status after SIGTERM"
 
-# Unused without -r, but accepted [A3]; users by number [A4].
+# Unused without -r, but accepted; users by number.
 start -N 1 -w 0 /bin/worker
 is "$?" 0 "-N and -w without -r"
 is "$(nworkers)" 3 "three workers by default"
@@ -103,7 +103,7 @@ is "$(ls -ln "$SOCK" | awk '{ print $3, $4 }')" "$u $g" "-u with a number"
 unlike "$(cat "$LOG")" "run as root" "no word of root"
 quit
 
-# No -U, or -U root [A4].
+# No -U, or -U root.
 WHO=root
 start -n 1 /bin/worker
 like "$(fetch report)" "^uid 0 0 0\$" "-U root leaves root"
@@ -111,7 +111,7 @@ is "$(grep -c 'workers run as root' "$LOG")" 1 "with one warning"
 quit
 WHO=nobody
 
-# Where jail, socket and prog are looked for [A5].
+# Where jail, socket and prog are looked for.
 cd "$T" || exit 1
 SOCK=rel.sock
 start -n 1 /bin/worker
@@ -129,7 +129,7 @@ start -p / -n 1 "$JAIL/bin/worker"
 like "$(fetch '')" "^pid" "-p /"
 quit
 
-# The manager keeps its argv [A8].
+# The manager keeps its argv.
 start_daemon -n 1 /bin/worker
 is "$(ps_of "$PID" args)" \
     "$KFCGI -p $JAIL -s $SOCK -U $WHO -n 1 /bin/worker" \

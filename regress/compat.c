@@ -90,6 +90,10 @@ static struct {
 	/* realloc: to fail. */
 	int		 no_memory;
 
+	/* send: of more bytes than this, if not 0, is too long; the error. */
+	size_t		 longest;
+	int		 send_error;
+
 	/* pselect: how many calls shall fail; how many were; of the last. */
 	int		 wait_fails;
 	int		 waits;
@@ -106,6 +110,21 @@ static int	 fake_pselect(int, fd_set *, fd_set *, fd_set *,
 static void	*fake_realloc(void *, size_t);
 static struct dirent *fake_readdir(DIR *);
 static void	 fake_rewinddir(DIR *);
+static ssize_t	 fake_send(int, const void *, size_t, int);
+
+static ssize_t
+fake_send(int s, const void *buf, size_t len, int flags)
+{
+	if (fake.longest > 0 && len > fake.longest) {
+		errno = EMSGSIZE;
+		return -1;
+	}
+	if (fake.send_error != 0) {
+		errno = fake.send_error;
+		return -1;
+	}
+	return send(s, buf, len, flags);
+}
 
 static int
 fake_accept(int s, struct sockaddr *sa, socklen_t *salen)
@@ -232,6 +251,8 @@ fake_rewinddir(DIR *dir)
 #define realloc		fake_realloc
 #undef rewinddir
 #define rewinddir	fake_rewinddir
+#undef send
+#define send		fake_send
 #include "../compat/compat.c"
 #undef accept
 #undef close
@@ -241,8 +262,9 @@ fake_rewinddir(DIR *dir)
 #undef readdir
 #undef realloc
 #undef rewinddir
+#undef send
 
-#define PLAN		167
+#define PLAN		204
 #define TIMEOUT		120
 #define NOBODY		65534
 #define ROUNDS		10	/* of a signal at any time */
@@ -278,6 +300,10 @@ static int	 is_open(int);
 static int	 listener(struct sockaddr_un *);
 static int	 list_is(struct list *, const char *);
 static void	 list_up_to(int);
+static int	 log_is(const char *);
+static int	 log_last(char *, size_t);
+static void	 log_listen(void);
+static void	 log_unlisten(void);
 static int	 may_drop(void);
 static int	 may_go_far(void);
 static void	 ok(int, const char *, ...)
@@ -300,6 +326,11 @@ static void	 test_accept4(void);
 static void	 test_accept4_odd(void);
 static void	 test_closefrom(void);
 static void	 test_closefrom_count(void);
+static void	 test_log(void);
+static void	 test_log_gone(void);
+static void	 test_log_hangs(void);
+static void	 test_log_long(void);
+static void	 test_log_style(void);
 static void	 test_names(void);
 static void	 test_ppoll(void);
 static void	 test_ppoll_bad(void);
@@ -319,6 +350,8 @@ static const struct timespec	 patience = { 10, 0 };
 static const struct timespec	 zero = { 0, 0 };
 static const char		*fd_dir;	/* NULL: compat's own choice */
 static int			 failed, tests;
+static int			 logd = -1;	/* our syslogd's socket */
+static char			 logpath[64];
 static sigset_t			 none;	/* what ppoll unblocks: all */
 static volatile sig_atomic_t	 got_alrm, got_usr1, got_usr2;
 
@@ -345,6 +378,11 @@ main(void)
 	test_accept4();
 	test_accept4_odd();
 	test_setres();
+	test_log();
+	test_log_long();
+	test_log_hangs();
+	test_log_gone();
+	test_log_style();
 	test_tailq();
 	test_tailq_safe();
 
@@ -399,6 +437,256 @@ child_ok(int (*func)(void))
 	if (waitpid(pid, &status, 0) == -1)
 		die("waitpid");
 	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/* A syslogd for the tests, at its path; then the only one there is. */
+static void
+log_listen(void)
+{
+	struct sockaddr_un	 sun;
+
+	if (logpath[0] == '\0')
+		snprintf(logpath, sizeof(logpath), "/tmp/compat-log.%ld",
+		    (long)getpid());
+	unlink(logpath);
+	memset(&sun, 0, sizeof(sun));
+	sun.sun_family = AF_UNIX;
+	compat_strlcpy(sun.sun_path, logpath, sizeof(sun.sun_path));
+	if ((logd = socket(AF_UNIX, SOCK_DGRAM, 0)) == -1 ||
+	    fcntl(logd, F_SETFL, O_NONBLOCK) == -1 ||
+	    bind(logd, (struct sockaddr *)&sun, sizeof(sun)) == -1)
+		die("bind");
+	log_paths[0] = logpath;
+}
+
+static void
+log_unlisten(void)
+{
+	unlink(logpath);
+	close(logd);
+	logd = -1;
+}
+
+/* Reads the next line of the log: 0 if there is none. */
+static int
+log_last(char *buf, size_t size)
+{
+	ssize_t	 n;
+
+	if ((n = recv(logd, buf, size - 1, 0)) == -1)
+		return 0;
+	buf[n] = '\0';
+	return 1;
+}
+
+/* Whether the next line of the log ends with that; NULL: there is none. */
+static int
+log_is(const char *text)
+{
+	char	 buf[10000];
+
+	if (!log_last(buf, sizeof(buf)))
+		return text == NULL;
+	return text != NULL && strlen(buf) >= strlen(text) &&
+	    strcmp(buf + strlen(buf) - strlen(text), text) == 0;
+}
+
+static void
+test_log(void)
+{
+	int	 fd;
+
+	log_paths[0] = "/tmp/none/compat-log";
+	openlog("test", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	ok(!log_heard(), "syslog: nobody there");
+	errno = ENOTTY;
+	syslog(LOG_INFO, "%s", "unheard");
+	ok(errno == ENOTTY, "syslog: keeps errno");
+
+	log_listen();
+	slog.retry = 0;
+	openlog("test", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	fd = slog.fd;
+	ok(log_heard(), "syslog: there is one now");
+	ok(fcntl(fd, F_GETFD) == FD_CLOEXEC &&
+	    (fcntl(fd, F_GETFL) & O_NONBLOCK), "syslog: its descriptor");
+	syslog(LOG_ERR, "%s %d", "number", 7);
+	ok(log_is("1 lines lost: syslogd did not read them"),
+	    "syslog: what was lost before is told");
+	ok(log_is(" number 7"), "syslog: then the line");
+	openlog("test", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	ok(slog.fd == fd, "syslog: opened twice, one descriptor");
+	syslog(LOG_ERR, "%s", "");
+	ok(log_is(": ") || log_is(" - - "), "syslog: an empty line");
+	ok(log_is(NULL), "syslog: and no more");
+}
+
+/* Datagrams that the system finds too long. */
+static void
+test_log_long(void)
+{
+	static char	 text[12000];
+	char		 buf[10000];
+	int		 small = 1;
+
+	memset(text, 'x', sizeof(text) - 1);
+	syslog(LOG_INFO, "%s", text);
+	ok(log_last(buf, sizeof(buf)) && strlen(buf) == 8191 &&
+	    strstr(buf, " xxx") != NULL, "syslog: longer than our buffer");
+	/* Half of it is what the kernel has to find room for, on Linux. */
+	if (setsockopt(slog.fd, SOL_SOCKET, SO_SNDBUF, &small,
+	    sizeof(small)) == -1)
+		die("SO_SNDBUF");
+	syslog(LOG_INFO, "%s", text);
+	ok(log_last(buf, sizeof(buf)) && strlen(buf) > 1000 &&
+	    strlen(buf) <= 8191 && strstr(buf, " xxx") != NULL,
+	    "syslog: too long for the socket: shortened");
+	fake.longest = 300;
+	syslog(LOG_INFO, "%s", text);
+	ok(log_last(buf, sizeof(buf)) && strlen(buf) > 200 &&
+	    strlen(buf) <= 300, "syslog: shortened as far as it takes");
+	fake.longest = 1;
+	syslog(LOG_INFO, "%s", text);
+	fake.longest = 0;
+	ok(slog.lost == 1 && log_is(NULL), "syslog: or lost and counted");
+	syslog(LOG_INFO, "short");
+	ok(log_is("1 lines lost: syslogd did not read them") &&
+	    log_is(" short"), "syslog: which is told");
+}
+
+/* One that does not read: if anything waits, alarm(2) ends all of this. */
+static void
+test_log_hangs(void)
+{
+	static const int full[] = { EAGAIN, ENOBUFS };
+	char		 buf[10000];
+	size_t		 i;
+	long long	 since;
+	int		 fd = slog.fd, n = 0, m;
+
+	for (i = 0; i < 5000; i++)
+		syslog(LOG_INFO, "line %d", (int)i);
+	ok(slog.lost > 0, "syslog: 5000 lines for one that does not read");
+	while (log_last(buf, sizeof(buf)))
+		n++;
+	ok(n + slog.lost == 5000, "syslog: are sent or counted");
+	m = snprintf(buf, sizeof(buf),
+	    "%lu lines lost: syslogd did not read them", slog.lost);
+	syslog(LOG_INFO, "after");
+	ok(m > 0 && log_is(buf) && log_is(" after") && log_is(NULL),
+	    "syslog: and the count arrives");
+	ok(slog.fd == fd, "syslog: by the same descriptor");
+
+	for (i = 0; i < nitems(full); i++) {
+		fake.send_error = full[i];
+		syslog(LOG_INFO, "no room");
+		syslog(LOG_INFO, "no room");
+		fake.send_error = 0;
+		ok(slog.fd == fd && slog.lost == 2,
+		    "syslog: %s: the connection holds", strerror(full[i]));
+		syslog(LOG_INFO, "room");
+		ok(log_is("2 lines lost: syslogd did not read them") &&
+		    log_is(" room"), "syslog: and is used again");
+	}
+
+	/* Patience ends, once for all. */
+	fake.send_error = EAGAIN;
+	since = log_ms();
+	log_patience(300);
+	for (i = 0; i < 100; i++)
+		syslog(LOG_INFO, "in vain");
+	fake.send_error = 0;
+	ok(log_ms() - since >= 300 && log_ms() - since < 10000,
+	    "syslog: patience has an end");
+	ok(slog.lost == 100, "syslog: then the lines are lost, too");
+	syslog(LOG_INFO, "room");
+	ok(log_is("100 lines lost: syslogd did not read them") &&
+	    log_is(" room"), "syslog: and counted");
+	slog.patience = 0;
+}
+
+/* One that goes away and comes back. */
+static void
+test_log_gone(void)
+{
+	long long	 since;
+	int		 before, i, now;
+
+	before = dup(0);
+	close(before);
+	log_unlisten();
+	log_listen();
+	syslog(LOG_INFO, "to the next");
+	ok(log_is(" to the next"), "syslog: a new socket at the same path");
+	ok(fcntl(slog.fd, F_GETFD) == FD_CLOEXEC &&
+	    (fcntl(slog.fd, F_GETFL) & O_NONBLOCK),
+	    "syslog: its descriptor is as the one before");
+	log_unlisten();
+	since = log_ms();
+	for (i = 0; i < 100; i++)
+		syslog(LOG_INFO, "to nobody");
+	ok(!log_heard() && slog.lost == 100, "syslog: gone");
+	ok(slog.retry >= since + 1000, "syslog: not looked for in a second");
+	slog.retry += 100000;
+	log_listen();
+	syslog(LOG_INFO, "too early");
+	ok(!log_heard() && log_is(NULL), "syslog: whether it is there or not");
+	slog.retry = log_ms();
+	syslog(LOG_INFO, "there");
+	ok(log_is("101 lines lost: syslogd did not read them") &&
+	    log_is(" there"), "syslog: a late one has the count and the line");
+	log_unlisten();
+	log_listen();
+	fake.fcntl_fails = 1;
+	syslog(LOG_INFO, "lost");
+	ok(!log_heard() && slog.lost == 1,
+	    "syslog: not without its descriptor's flags");
+	slog.retry = 0;
+	syslog(LOG_INFO, "again");
+	ok(log_is("1 lines lost: syslogd did not read them") &&
+	    log_is(" again"), "syslog: but with them");
+	now = dup(0);
+	close(now);
+	ok(now == before, "syslog: no descriptor is left behind");
+}
+
+/* As each system's own library puts it. */
+static void
+test_log_style(void)
+{
+	char	 buf[1000], pid[32], *p;
+	int	 y, mo, d, h, mi, s, n = 0;
+
+	snprintf(pid, sizeof(pid), "test[%ld]: text", (long)getpid());
+	setenv("TZ", "XYZ-5:30", 1);
+	tzset();
+	slog.style = LOG_LOCAL;
+	syslog(LOG_INFO, "text");
+	p = log_last(buf, sizeof(buf)) ? buf : NULL;
+	ok(p != NULL && strncmp(p, "<30>", 4) == 0 && strlen(p) >= 20 &&
+	    strchr("JFMASOND", p[4]) != NULL && p[7] == ' ' && p[10] == ' ' &&
+	    sscanf(p + 8, "%d %2d:%2d:%2d%n", &d, &h, &mi, &s, &n) == 4 &&
+	    n == 11 && strcmp(p + 20, pid) == 0, "syslog: as glibc has it");
+	slog.style = LOG_UTC;
+	syslog(LOG_USER | LOG_ERR, "text");
+	p = log_last(buf, sizeof(buf)) ? buf : NULL;
+	ok(p != NULL && strncmp(p, "<11>", 4) == 0 && strlen(p) >= 20 &&
+	    sscanf(p + 8, "%d %2d:%2d:%2d", &d, &y, &mo, &s) == 4 &&
+	    (y * 60 + mo + 330 + 1440 - (h * 60 + mi)) % 1440 <= 1 &&
+	    strcmp(p + 20, pid) == 0, "syslog: as musl does, in UTC");
+	slog.style = LOG_RFC5424;
+	syslog(LOG_INFO, "text");
+	p = log_last(buf, sizeof(buf)) ? buf : NULL;
+	snprintf(pid, sizeof(pid), " test %ld - - text", (long)getpid());
+	n = 0;
+	ok(p != NULL && sscanf(p, "<30>1 %4d-%2d-%2dT%2d:%2d:%2d.%*6d+05:30 %n",
+	    &y, &mo, &d, &h, &mi, &s, &n) == 6 && n == 39 &&
+	    y >= 2024 && (p = strchr(p + n, ' ')) != NULL &&
+	    strcmp(p, pid) == 0, "syslog: as FreeBSD and NetBSD do");
+	unsetenv("TZ");
+	tzset();
+	slog.style = LOG_STYLE;
+	log_unlisten();
 }
 
 /* The plain names are there, whoever provides them, and do the same. */

@@ -1,3 +1,3 @@
 #!/bin/sh
-# What other systems lack [L], on its own; the program prints TAP itself.
+# What other systems lack, on its own; the program prints TAP itself.
 exec "$(dirname "$0")/compat-test"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a request costs the manager [K]: nothing is timed here, see bench for
+# What a request costs the manager: nothing is timed here, see bench for
 # that; system calls are counted, and pages.
 . ./lib.sh
 

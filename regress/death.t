@@ -1,5 +1,5 @@
 #!/bin/sh
-# Workers die [F1 to F5]: that costs the request in hand and nothing more.
+# Workers die: that costs the request in hand and nothing more.
 . ./lib.sh
 
 # How many requests to workers that recycle themselves; pledge.t has less time.
@@ -35,7 +35,7 @@ for r in "" -r; do
 		    "worker $w exited with status $status "
 	done
 
-	# The request in hand is cut off at once, the others are untouched [F5].
+	# The request in hand is cut off at once, the others are untouched.
 	client -n 2 -c 2 -q slow=2000 >"$T/others" &
 	others=$!
 	is "$(fetch crash)" "cut off" \
@@ -78,7 +78,7 @@ for r in "" -r; do
 	ok "$name: n again" waitfor 20 has_workers 4
 	quit
 
-	# Workers that recycle themselves [F2, F4].
+	# Workers that recycle themselves.
 	for k in 1 20; do
 		start $r -n 4 -N 8 /bin/worker -x $k
 		client -n "$REQUESTS" -c 8 -t 30000 -A 400 >"$T/load"
@@ -110,7 +110,7 @@ is "$(client -n 300 -c 4 -t 30000 | head -n 1)" \
     "exit 0 after the answer and before the cookie: all answered"
 quit
 
-# A connection whose worker died before reading it goes to another [F4].
+# A connection whose worker died before reading it goes to another.
 start -r -n 1 -N 1 /bin/worker
 w=$(workers)
 freeze "$w"
@@ -130,7 +130,7 @@ else
 fi
 quit
 
-# One that may have been read is not replayed [F4].
+# One that may have been read is not replayed.
 start -r -n 1 -N 1 /bin/worker
 client -q hang >"$T/hang" 2>&1 &
 hang=$!

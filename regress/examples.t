@@ -26,6 +26,8 @@ ln -s "$KFCGI" "$T/path/kfcgi"
 PATH=$T/path:$PATH
 KFCGI=kfcgi		# its command line from now on
 cp "$REGRESS/../README.md" "$T/tree"
+mkdir "$T/tree/regress" && cp "$REGRESS/hello.c" "$T/tree/regress"
+cp "$REGRESS/hello.c" "$T/tree"	# the manual's hello.c is here
 cd "$T/tree" || exit 1
 
 # Nothing outlives the process namespace.
@@ -81,11 +83,6 @@ installed() {
 syslogd_start
 
 # --- README
-block '## From nothing' '**Debian' >"$T/hello.sh"
-like "$(cat "$T/hello.sh")" '>hello.c$' "README: how to take the worker out"
-runs "README: and it is taken out" "$T/hello.sh"
-ok "README: hello.c is there" test -s hello.c
-
 block '**Debian, nginx.**' 'Later' >"$T/debian.sh"
 ok "README, Debian: the packages are all known" installed "$T/debian.sh"
 like "$(cat "$T/debian.sh")" '^kfcgi .* -s /run/hello.sock ' \
@@ -188,8 +185,8 @@ done <"$T/starts"
 line=$(sed -n 1p "$T/starts")
 for what in "-HUP reloaded:" "-USR1 status:" ". stopped"; do
 	case $what in
-	.*)	typed="pkill -xf '$line'" ;;
-	*)	typed="pkill ${what% *} -xf '$line'" ;;
+	.*)	typed="pkill -oxf '$line'" ;;
+	*)	typed="pkill ${what% *} -oxf '$line'" ;;
 	esac
 	if ! found "-u www -U www "; then
 		$line

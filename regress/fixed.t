@@ -1,5 +1,5 @@
 #!/bin/sh
-# The fixed pool [E]: n workers that share the listener.
+# The fixed pool: n workers that share the listener.
 . ./lib.sh
 
 ok "start" start -n 4 /bin/worker
@@ -20,7 +20,7 @@ is "$pids" 4 "all four answer"
 is "$(workers | tr '\n' ' ')" "$(workers | sort -n | tr '\n' ' ')" \
     "still the same four"
 
-# No system call per request, nor when idle [K2].
+# No system call per request, nor when idle.
 if have strace; then
 	strace -c -o "$T/count" -p "$PID" 2>"$T/strace" &
 	tracer=$!
@@ -39,7 +39,8 @@ fi
 backlog() {
 	if have ss; then
 		is "$(ss -xlpH | awk -v p="pid=$PID," '
-		    index($0, p) { print $4; exit }')" "$1" "$2"
+		    $2 == "LISTEN" && index($0, p) { print $4; exit }')" \
+		    "$1" "$2"
 	else
 		skip "no ss(8)" "$2"
 	fi

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a worker inherits [D]: as little as the protocol needs.
+# What a worker inherits: as little as the protocol needs.
 . ./lib.sh
 
 # field name: that line of the report, in $REPORT
@@ -34,14 +34,14 @@ for pool in fixed variable; do
 	# Later workers must not inherit earlier ones' sockets or connections.
 	client -n 12 -c 6 -q slow=50 >/dev/null
 	REPORT=$(fetch report)
-	is "$(field uid)" "$u $u $u" "$pool: user [D1]"
+	is "$(field uid)" "$u $u $u" "$pool: user"
 	is "$(field gid)" "$g $g $g" "$pool: group"
 	is "$(field groups)" "$g" "$pool: no group more"
-	is "$(field mask)" none "$pool: no signal blocked [D3]"
+	is "$(field mask)" none "$pool: no signal blocked"
 	is "$(field ignored)" none "$pool: no signal ignored"
 	is "$(field nofile | awk '{ print $1 }')" 300 \
-	    "$pool: the caller's limit of descriptors [D5]"
-	is "$(field pgid)" "$(field pid)" "$pool: a process group [D6]"
+	    "$pool: the caller's limit of descriptors"
+	is "$(field pgid)" "$(field pid)" "$pool: a process group"
 	is "$(field sid)" "$PID" "$pool: in the manager's session"
 	is "$(field cwd)" / "$pool: directory"
 	is "$(field root-entries)" bin "$pool: in the jail"
@@ -49,14 +49,14 @@ for pool in fixed variable; do
 	is "$(field 'fd 2')" "pipe blocking" "$pool: standard error"
 	var=$(field env | grep FCGI_LISTENSOCK_DESCRIPTORS)
 	if [ $pool = fixed ]; then
-		is "$(field fds)" "0 1 2" "fixed: descriptors [D2]"
+		is "$(field fds)" "0 1 2" "fixed: descriptors"
 		is "$(field 'fd 0')" "sock-listen blocking" \
-		    "fixed: the listener is 0 and blocking [D4]"
+		    "fixed: the listener is 0 and blocking"
 		is "$var" "" "fixed: the variable is gone"
 	else
-		is "$(field fds)" "0 1 2 3" "variable: descriptors [D2]"
+		is "$(field fds)" "0 1 2 3" "variable: descriptors"
 		is "$(field 'fd 0')" "null blocking" \
-		    "variable: /dev/null is 0 [D4]"
+		    "variable: /dev/null is 0"
 		is "$(field 'fd 3')" "sock blocking" \
 		    "variable: the control socket"
 		is "$var" "FCGI_LISTENSOCK_DESCRIPTORS=3" \
@@ -77,13 +77,13 @@ for pool in fixed variable; do
 	end_manager
 done
 
-# Standard output and error stay with -d [I2].
+# Standard output and error stay with -d.
 rm -f "$SOCK"
 start -n 1 /bin/worker
 like "$(fetch report)" "^fd 2 file" "-d: standard error is the caller's"
 quit
 
-# The manager cannot get its privileges back [D1].
+# The manager cannot get its privileges back.
 start -n 1 /bin/worker
 # What it is, was, and could be again.
 is "$(ps_of "$PID" uid ruid svuid | tr -s ' ')" "$u $u $u" \
@@ -94,14 +94,14 @@ if has_proc; then
 	like "$(grep ^CapEff "/proc/$PID/status")" '0000000000000000' \
 	    "the manager's capabilities"
 	is "$(grep ^NoNewPrivs "/proc/$PID/status" | awk '{ print $2 }')" 0 \
-	    "set-user-ID programs in the jail still work [D7]"
+	    "set-user-ID programs in the jail still work"
 else
 	skip "no /proc" "the manager's capabilities" \
-	    "set-user-ID programs in the jail still work [D7]"
+	    "set-user-ID programs in the jail still work"
 fi
 quit
 
-# A manager that is killed leaves no worker [D6].
+# A manager that is killed leaves no worker.
 for r in '' -r; do
 	rm -f "$SOCK"
 	start $r -n 3 /bin/worker

@@ -71,14 +71,21 @@ sub judge {
 	    $args =~ /^\d+, "", .*AT_EMPTY_PATH/ ||
 	    $name eq 'fstat64';
 
-	# The C library's syslog(3); never in a child.
+	# The syslog(3) of compat; never in a child.
 	if ($pid == $manager) {
 		if ($name eq 'socket' && $rv =~ /^\d+$/ && $args =~
 		    /^AF_UNIX, SOCK_DGRAM(\|SOCK_CLOEXEC)?, 0\)/) {
 			$try{$pid} = [ $rv, $line ];
 			return;
 		}
-		if (my $try = delete $try{$pid}) {
+		# Its flags are set before it is connected.
+		my $try = $try{$pid};
+		if ($try && $name eq 'fcntl' && $fd == $try->[0] &&
+		    $args =~ /^\d+, F_(SETFD, FD_CLOEXEC|GETFL|SETFL, O_RDWR\|O_NONBLOCK)\)/) {
+			$seen{"$of{$name} $call{$name} $name"}++;
+			return;
+		}
+		if ($try = delete $try{$pid}) {
 			if ($name eq 'connect' && $fd == $try->[0] &&
 			    $args =~ $devlog) {
 				$log{$fd} = 1;

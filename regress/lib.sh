@@ -388,6 +388,13 @@ start_daemon() {
 	return $_rv
 }
 
+# errors: what a start has said on standard error, into $T/err; but not that
+# there is no syslogd, which most tests do not have
+errors() {
+	sed '/^kfcgi: no syslogd: messages are lost unless -d shows them$/d' \
+	    "$T/err"
+}
+
 # strace_on options...: strace(1) follows the manager from here on
 strace_on() {
 	: >"$T/strace"

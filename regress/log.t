@@ -501,10 +501,111 @@ quit
 syslogd_start
 rm -f "$SOCK"
 
-# None at all from the start.
-kill -TERM "$SYSLOGD"
-waitfor 10 dead "$SYSLOGD"
-SYSLOGD=
+# Lines of workers that arrived, or were counted as dropped or lost
+outcome_of_flood() {
+	text | awk '/^worker: flood/ { n++ }
+	    / lines lost: syslogd did not read them$/ { n += $1 }
+	    END { print n + 0 }'
+}
+
+# One that is behind at the stop gets the last lines, if it reads within a second.
+behind() {
+	syslogd_stop
+	syslogd_start 5
+	begin -n 1 /bin/worker || return
+	kill -USR1 "$SYSLOGD"
+	fetch flood=50 >/dev/null
+	w=$(workers)
+	kill -TERM "$PID"
+	waitfor 10 all_dead "$w"
+	kill -HUP "$SYSLOGD"
+	waitfor 15 dead "$PID"
+	PID=
+	waitfor 5 has_said INFO stopped
+}
+ok "one that is behind: the last line arrives" tries 3 behind
+ok "after the number of those before" has_said WARNING '[0-9]+ lines lost: .*'
+is "$(outcome_of_flood)" 50 "which is right"
+
+# begin_outside options... prog...: in no jail, so /dev/log stays in sight
+begin_outside() {
+	"$KFCGI" -p / -s "$SOCK" -U "$WHO" "$@" </dev/null 2>"$T/err"
+	_rv=$?
+	PID=$(manager_pid "$SOCK")
+	LOGPID=$PID
+	[ -n "$PID" ] && return $_rv
+}
+
+# One that is replaced where it can be seen; the next one hangs.
+syslogd_stop
+syslogd_start
+ok "outside a jail: start" begin_outside -n 1 "$JAIL/bin/worker"
+is "$(cat "$T/err")" "" "which says nothing on standard error"
+n=$(nfds "$PID")
+syslogd_stop
+syslogd_start 5
+ok "the next syslogd is heard of" waitfor 20 eval '
+    kill -USR1 "$PID"; has_said INFO "status: .*"'
+is "$(nfds "$PID")" "$n" "with no descriptor more"
+w=$(workers)
+kill -KILL "$w"
+waitfor 15 new_pool 1 "$w"
+like "$(fetch report)" "^fds 0 1 2\$" "which a new worker does not have"
+kill -USR1 "$SYSLOGD"
+for i in 1 2 3 4; do
+	client -q flood=50 -t 5000 >/dev/null
+done
+like "$(client -q '' -t 5000)" '^pid' "it hangs: the pool serves"
+kill -TERM "$PID"
+ok "and SIGTERM is obeyed" waitfor 10 dead "$PID"
+[ -z "$PID" ] || dead "$PID" || kill -KILL "$PID"
+PID=
+rm -f "$SOCK"
+
+# One that is replaced where it cannot be seen: nothing is worse than that.
+syslogd_stop
+syslogd_start
+ok "in a jail: start" begin -n 1 /bin/worker
+n=$(nfds "$PID")
+syslogd_stop
+syslogd_start
+fetch 'out=unheard' >/dev/null
+kill -USR1 "$PID"
+fetch 'flood=99' >/dev/null
+like "$(fetch '')" '^pid' "a syslogd that cannot be seen: the pool serves"
+ok "no descriptor is left behind" waitfor 10 eval '
+    [ "$(nfds "$PID")" -le "$n" ]'
+kill -TERM "$PID"
+ok "and SIGTERM is obeyed" waitfor 10 dead "$PID"
+PID=
+rm -f "$SOCK"
+
+# One that comes late, to a start that has said so.
+NONE='kfcgi: no syslogd: messages are lost unless -d shows them'
+syslogd_stop
+ok "no syslogd yet: start" begin_outside -n 1 "$JAIL/bin/worker"
+is "$(cat "$T/err")" "$NONE" "no syslogd yet: is said on standard error"
+n=$(nfds "$PID")
+fetch 'flood=20' >/dev/null
+syslogd_start
+ok "a late syslogd has the number of lines lost" waitfor 20 eval '
+    kill -USR1 "$PID"
+    has_said WARNING "[0-9]+ lines lost: syslogd did not read them"'
+ok "and then the line" waitfor 10 has_said INFO 'status: .*'
+is "$(nfds "$PID")" $((n + 1)) "by one descriptor"
+quit
+tells INFO stopped "and the end"
+rm -f "$SOCK"
+
+# None at all.
+syslogd_stop
+start -n 1 /bin/worker
+is "$(grep -Fxc "$NONE" "$LOG") $(grep -c syslogd "$LOG")" "1 1" \
+    "no syslogd: -d says so, too, once"
+quit
+start_daemon -n 1 /bin/none
+is "$(grep -c "no syslogd" "$T/err") $(grep -c ^kfcgi: "$T/err")" "0 1" \
+    "no syslogd: no word of it when the start fails"
 ok "started without a syslogd" begin -v -r -n 2 -N 4 -w 0 /bin/worker
 n=$(nfds "$PID")
 ok "which serves" answered 200 -c 8

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Workers and clients that misbehave [E6, F6, F7]: they cost their slot.
+# Workers and clients that misbehave: they cost their slot.
 . ./lib.sh
 
 # One slow or odd request, while others are served at full speed.
@@ -17,7 +17,7 @@ others_served() {
 	    "$1: others are served"
 }
 
-# A cookie that is late, or comes in pieces, is a cookie [E6].
+# A cookie that is late, or comes in pieces, is a cookie.
 start -r -n 2 -N 6 -w 0 /bin/worker
 for cookie in late:1500 split:500; do
 	aside "cookie=$cookie"
@@ -36,7 +36,7 @@ unlike "$(cat "$LOG")" "stopped$" "none was found fault with"
 quit_now
 is "$?" 0 "status"
 
-# A wrong one, one too many, one that nobody asked for [F6].
+# A wrong one, one too many, one that nobody asked for.
 # fault query message description
 fault() {
 	start -r -n 2 -N 2 /bin/worker
@@ -70,7 +70,7 @@ like "$(fetch cookie=early)" '^pid' "a cookie before the answer"
 others_served "a cookie before the answer"
 quit
 
-# Hung workers cost their slots [F7]; N of them and the rest waits, until
+# Hung workers cost their slots; N of them and the rest waits, until
 # they are gone.
 start -r -n 2 -N 3 /bin/worker
 for i in 1 2; do
@@ -130,7 +130,7 @@ is "$(sed -n 's/^pids \([0-9]*\).*/\1/p' "$T/stopped")" 4 "by four workers"
 is "$(workers)" "$before" "the same ones as before"
 quit
 
-# The wall clock a day later or earlier: the monotonic one counts [E2].
+# The wall clock a day later or earlier: the monotonic one counts.
 cat >"$T/clock.c" <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>

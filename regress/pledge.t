@@ -1,5 +1,5 @@
 #!/bin/sh
-# System calls after the privilege drop [D7]: whether the promises given to
+# System calls after the privilege drop: whether the promises given to
 # OpenBSD's pledge(2) cover what the manager does, seen by strace(1) on Linux.
 #
 # The table below says what each call of Linux is on OpenBSD, and which promise
@@ -11,12 +11,12 @@
 # that is not in the table is a failure, hence any that takes a path or makes
 # a socket.
 #
-# One exception: the C library's syslog(3).  On OpenBSD it is sendsyslog(2),
-# which is always allowed.  On Linux it is a socket, which should be connected
-# since before the jail; when that fails it tries again, in vain.  A socket(2)
-# that a connect(2) to /dev/log follows, and what connect(2) to /dev/log and
-# sendto(2) of a syslog message it sees until it is closed, are taken for
-# sendsyslog(2); in the manager, not in the children.
+# One exception: syslog(3).  On OpenBSD it is sendsyslog(2), which is always
+# allowed.  On Linux it is compat's, with a socket that should be connected since
+# before the jail; when that fails it tries again, in vain.  A socket(2) that,
+# but for its flags, a connect(2) to /dev/log follows, and what connect(2) to
+# /dev/log and sendto(2) of a syslog message it sees until it is closed, are
+# taken for sendsyslog(2); in the manager, not in the children.
 #
 # Traces are of other tests of the suite, then of an exercise of our own, which
 # goes where those cannot or do not.  judge.pl judges them by the table.
@@ -93,7 +93,7 @@ END
 #
 # The script that they take for kfcgi becomes kfcgi, with its process number,
 # while strace goes elsewhere.  strace takes no argv[0], so args.t does not
-# find the command line that it looks for [A8]; all else of it passes.
+# find the command line that it looks for; all else of it passes.
 #
 # Left out, since they attach strace to the manager or start it with that
 # themselves, which cannot be done twice: fixed.t, variable.t, socket.t, cost.t
@@ -410,10 +410,9 @@ deaf() {
 	ended "deaf workers"
 }
 
-# It has found that syslog(3) would wait.
+# It has found that syslogd does not read.
 log_blocked() {
-	grep -q 'poll(\[{fd=[0-9]*, events=POLLOUT}\].* = 0 (Timeout)' \
-	    "$T/trace"
+	grep -q 'sendto([0-9]*, "<.* = -1 EAGAIN' "$T/trace"
 }
 
 # A hundred workers, for which its tables grow; then two that are root, as it

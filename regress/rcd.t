@@ -153,7 +153,7 @@ rc() {
 
 # rc_ok name: that it said so
 rc_ok() {
-	is "$(cat "$T/out" "$T/err")" "$1(ok)" "rc.d: which says so"
+	is "$(cat "$T/out"; errors)" "$1(ok)" "rc.d: which says so"
 }
 
 rc_failed() {

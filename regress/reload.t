@@ -1,5 +1,5 @@
 #!/bin/sh
-# SIGHUP [G]: new workers first, no request lost, exactly the pool asked for.
+# SIGHUP: new workers first, no request lost, exactly the pool asked for.
 . ./lib.sh
 
 # No reload under way: it would be seen as more or fewer workers than n.
@@ -23,7 +23,7 @@ for r in "" -r; do
 	ok "$name: and that is logged" logged '^kfcgi: reloaded: 3 new workers'
 	like "$(fetch '')" '^pid' "$name: they serve"
 
-	# Any number of SIGHUPs in any rhythm [G4].
+	# Any number of SIGHUPs in any rhythm.
 	for i in $(seq 60); do
 		kill -HUP "$PID"
 		sleep 0.01
@@ -48,7 +48,7 @@ for r in "" -r; do
 	# Under load, every half second for ten seconds: nothing is lost.
 	for g in -g ""; do
 		# In a fixed pool SIGTERM is all there is: the worker must
-		# finish by itself [G3].
+		# finish by itself.
 		[ -z "$r$g" ] && continue
 		start $r -n 3 -N 6 -w 1 /bin/worker $g
 		client -d 10 -c 8 -q slow=5 -t 30000 -A 100 >"$T/load" &
@@ -89,7 +89,7 @@ for r in "" -r; do
 	quit
 	is "$?" 0 "$name: saturated: status"
 
-	# The new ones are no good: the old ones stay, with one LOG_ERR [G1].
+	# The new ones are no good: the old ones stay, with one LOG_ERR.
 	cp "$JAIL/bin/worker" "$JAIL/bin/prog"
 	start $r -n 3 -N 3 /bin/prog -g
 	old=$(workers)
@@ -132,7 +132,7 @@ for r in "" -r; do
 	quit
 done
 
-# With -r a busy old worker finishes its request and takes no new one [G2].
+# With -r a busy old worker finishes its request and takes no new one.
 start -r -n 2 -N 2 /bin/worker
 client -q slow=2500 >"$T/slow" 2>&1 &
 slow=$!
@@ -149,7 +149,7 @@ ok "busy: then it leaves" waitfor 10 dead "$old"
 is "$(grep -c "worker $old has connection" "$LOG")" 1 "busy: without another"
 quit
 
-# A fixed worker that is still there at the next SIGHUP is killed [G3].
+# A fixed worker that is still there at the next SIGHUP is killed.
 start -n 2 /bin/worker -t
 old=$(workers)
 kill -HUP "$PID"
@@ -162,7 +162,7 @@ is "$(nworkers)" 4 "fixed, deaf: the second ones are there"
 quit_now
 is "$?" 0 "fixed, deaf: status"
 
-# Deaf workers: gone within twenty seconds, in reload and in release [H2].
+# Deaf workers: gone within twenty seconds, in reload and in release.
 start -n 2 /bin/worker -t
 old=$(workers)
 kill -HUP "$PID"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a worker can do to others [D].  The worker here is an enemy: it has been
+# What a worker can do to others.  The worker here is an enemy: it has been
 # taken over, runs as procuser in the jail, and tries what may be tried.  What
 # it can do is recorded with the reason, and is what the manual says.
 . ./lib.sh

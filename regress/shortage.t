@@ -1,5 +1,5 @@
 #!/bin/sh
-# Shortage of descriptors, processes and kernel memory [J]: slower, but every
+# Shortage of descriptors, processes and kernel memory: slower, but every
 # request is answered; no spinning, and the log stays readable.
 . ./lib.sh
 
@@ -193,7 +193,7 @@ is "$(client -o -n 60 -c 6)" "$(all 60)" "and serve"
 is "$(count 'cannot start a worker')" 1 "one line"
 quit
 
-# Too few to start at all: that is fatal, and said [J2].
+# Too few to start at all: that is fatal, and said.
 for r in '' -r; do
 	limited -n 24
 	"$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" $r -n 60 /bin/worker \

@@ -284,7 +284,7 @@ for like in linux bsd; do
 	holder dead
 	env $bsd "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" -n 1 /bin/worker \
 	    2>"$T/err"
-	is "$? $(cat "$T/err")" "0 " "as on $like: a dead listener is replaced"
+	is "$? $(errors)" "0 " "as on $like: a dead listener is replaced"
 	PID=$(manager_pid "$SOCK")
 	like "$(fetch '')" "^pid" "as on $like: and the new one serves"
 	[ -z "$PID" ] || end_manager
@@ -343,7 +343,7 @@ quit
 ok "the job is there when the pool has gone" some_strays
 jobs=$(strays)
 start_daemon -n 1 /bin/worker
-is "$? $(cat "$T/err")" "0 " "the next start does not mind"
+is "$? $(errors)" "0 " "the next start does not mind"
 like "$(fetch '')" "^pid" "and serves"
 end_manager
 kill -KILL $jobs

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The start tells the shell the truth [B], and disturbs nobody [A7].
+# The start tells the shell the truth, and disturbs nobody.
 . ./lib.sh
 
 # refused description pattern options... : the start fails in both modes,
@@ -25,7 +25,7 @@ refused() {
 # A start that works.
 start_daemon /bin/worker
 is "$?" 0 "status of a good start"
-is "$(cat "$T/out" "$T/err")" "" "which says nothing"
+is "$(cat "$T/out"; errors)" "" "which says nothing"
 is "$(nworkers)" 3 "and has its workers when the shell returns"
 like "$(fetch '')" '^pid' "which answer"
 is "$(ps_of "$PID" ppid)" 1 "the manager is a daemon"
@@ -37,7 +37,7 @@ done
 ok "its directory is the jail" is_open "$PID" wd "$JAIL"
 ok "which is its root" is_open "$PID" root "$JAIL"
 
-# A second one on the same path [C2]; then others that fail [A7].
+# A second one on the same path; then others that fail.
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$T/err"
 is "$?" 1 "a second start fails"
 is "$(cat "$T/err")" "kfcgi: $SOCK: is in use by a running server" "and why"
@@ -57,7 +57,7 @@ is "$?" 0 "a leftover socket is replaced"
 end_manager
 rm -f "$SOCK"
 
-# Programs that cannot be executed [B3].
+# Programs that cannot be executed.
 refused "prog missing" "cannot execute /bin/none in $JAIL: No such file" \
     /bin/none
 cp "$JAIL/bin/worker" "$JAIL/bin/plain" && chmod 644 "$JAIL/bin/plain"
@@ -92,10 +92,10 @@ refused "all the same with -r" \
     "worker [0-9]* of /bin/worker exited with status 7" -r /bin/worker -E 7
 
 # A start that fails on a leftover: the leftover is no worse than before.
-# An empty jail but for prog: all the above had that [B5].
+# An empty jail but for prog: all the above had that.
 is "$(ls "$JAIL")" bin "the jail has prog and nothing else"
 
-# Descriptors 0 to 2 closed by the caller [B5].
+# Descriptors 0 to 2 closed by the caller.
 (
 	exec "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" -n 1 /bin/worker \
 	    <&- >&- 2>&-

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The stop [H]: at once for the idle, bounded for all, and nobody is left.
+# The stop: at once for the idle, bounded for all, and nobody is left.
 . ./lib.sh
 
 # One of the workers of a fixed pool has a connection.
@@ -28,7 +28,7 @@ for r in "" -r; do
 		is "$(fetch '' )" "refused" "$name: $sig: nobody listens"
 	done
 
-	# TERM beats HUP [H3].
+	# TERM beats HUP.
 	for order in "HUP TERM" "TERM HUP"; do
 		start $r -n 3 /bin/worker
 		freeze "$PID"	# so that it sees both at once
@@ -61,7 +61,7 @@ for r in "" -r; do
 	PID=
 done
 
-# With -r a busy worker may finish [H1].
+# With -r a busy worker may finish.
 start -r -n 2 /bin/worker
 client -q slow=1500 >"$T/slow" 2>&1 &
 slow=$!
@@ -81,7 +81,7 @@ is "$?" 0 "fixed, busy: status 0"
 wait $slow
 like "$(cat "$T/slow")" '^pid' "fixed, busy: the request is finished first"
 
-# Twenty seconds are the bound: deaf, stopped and hung workers at once [H2].
+# Twenty seconds are the bound: deaf, stopped and hung workers at once.
 start -r -n 3 -N 3 /bin/worker -t
 client -q hang >/dev/null 2>&1 &
 client -q stop >/dev/null 2>&1 &

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The variable pool [E]: connections handed out, growth and release.
+# The variable pool: connections handed out, growth and release.
 . ./lib.sh
 
 all_answered="answered 500 refused 0 reset 0 cut 0 timeout 0 bad 0"
@@ -17,7 +17,7 @@ is "$(client -q body=5000000 -L 5000000 -n 2 | head -n 1)" \
     "an answer of 5 MB"
 ok "the pool shrinks to n" waitfor 10 has_workers 2
 
-# Growth under a burst, to N and not beyond; the rest waits [E1, E5].
+# Growth under a burst, to N and not beyond; the rest waits.
 quit
 start -r -n 2 -N 8 -w 1 /bin/worker
 client -n 20 -c 20 -q slow=1500 >"$T/burst" &
@@ -43,7 +43,7 @@ unlike "$(cat "$LOG")" 'are busy and' "are no saturation"
 quit
 start -r -n 2 -N 8 -w 1 /bin/worker
 
-# Hand-out is last-idle-first [E2]: light load keeps to one worker.
+# Hand-out is last-idle-first: light load keeps to one worker.
 : >"$LOG"
 for i in 1 2 3 4 5; do
 	fetch '' >>"$T/light"
@@ -71,12 +71,12 @@ is "$(awk '/ released / { exit } / is done with / { n++ } END { print n }' \
     "$LOG")" 1 "at once: no other was done"
 quit
 
-# -r with N == n is still the extension protocol [E3].
+# -r with N == n is still the extension protocol.
 start -r -n 2 -N 2 /bin/worker
 like "$(fetch report)" "^proto ext" "-r with N == n"
 quit
 
-# The connection stays open in the manager until the answer [E4]: so nobody
+# The connection stays open in the manager until the answer: so nobody
 # sees end-of-file before the cookie.
 start -r -n 1 -N 1 /bin/worker
 n=$(nsockets "$PID")	# listener, control socket, perhaps the C library's of the log
