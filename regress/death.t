@@ -81,10 +81,22 @@ for r in "" -r; do
 	# Workers that recycle themselves.
 	for k in 1 20; do
 		start $r -n 4 -N 8 /bin/worker -x $k
-		is "$(client -n "$REQUESTS" -c 8 -t 30000 -A 400 |
-		    head -n 1)" \
-		    "answered $REQUESTS refused 0 reset 0 cut 0 timeout 0 bad 0" \
-		    "$name: $REQUESTS requests, exit 0 after every $k: all answered"
+		client -n "$REQUESTS" -c 8 -t 30000 -A 400 >"$T/load"
+		if [ -n "$r" ] && [ -n "${NORESET:-}" ]; then
+			# Who exits may have been handed a connection, which
+			# nobody knows that it was not read: no more than that.
+			diag "$(cat "$T/load")"
+			like "$(head -n 1 "$T/load")" \
+			    "^answered [0-9]+ refused 0 .* timeout 0 bad 0" \
+			    "$name: exit 0 after every $k: none has to wait"
+			ok "$name: exit 0 after every $k: one lost at each end" \
+			    test $((($(summary "$T/load") + k) * (k + 1))) -ge \
+			    $((REQUESTS * k))
+		else
+			is "$(head -n 1 "$T/load")" \
+			    "answered $REQUESTS refused 0 reset 0 cut 0 timeout 0 bad 0" \
+			    "$name: $REQUESTS requests, exit 0 after every $k: all answered"
+		fi
 		unlike "$(cat "$LOG")" "no new workers for now" \
 		    "$name: that is no reason to wait"
 		quit
@@ -107,9 +119,15 @@ moved=$!
 ok "handed to a stopped worker" waitfor 10 logged "worker $w has connection 1"
 kill -KILL "$w"
 wait $moved
-like "$(cat "$T/moved")" '^pid' "which is killed: another answers"
-unlike "$(cat "$T/moved")" "^pid $w " "indeed another"
-is "$(grep -c 'has connection' "$LOG")" 2 "it was handed out twice"
+if [ -n "${NORESET:-}" ]; then
+	like "$(cat "$T/moved")" '^(cut off|reset)$' \
+	    "which is killed, and may have read it: it is closed"
+	like "$(fetch '')" '^pid' "and the pool goes on"
+else
+	like "$(cat "$T/moved")" '^pid' "which is killed: another answers"
+	unlike "$(cat "$T/moved")" "^pid $w " "indeed another"
+	is "$(grep -c 'has connection' "$LOG")" 2 "it was handed out twice"
+fi
 quit
 
 # One that may have been read is not replayed.

@@ -184,9 +184,9 @@ limited -n 20
 ok "start" start -r -n 6 -N 6 /bin/worker
 w=$(workers)
 kill -HUP "$PID"
-is "$(client -o -n 300 -c 4 -q slow=10 -t 60000)" "$(all 300)" \
+is "$(client -o -n 800 -c 4 -q slow=10 -t 60000)" "$(all 800)" \
     "a reload without descriptors: all answered"
-ok "the shortage is told" logged 'cannot start a worker: Too many open'
+ok "the shortage is told" waitfor 20 logged 'cannot start a worker: Too many open'
 ok "and then the reload" waitfor 30 logged 'reloaded: 6 new'
 ok "all are new" waitfor 10 new_pool 6 $w
 is "$(client -o -n 60 -c 6)" "$(all 60)" "and serve"
@@ -237,9 +237,9 @@ for r in '' -r; do
 	ok "$pool: start" start $r -n 4 -N 4 /bin/worker -g
 	w=$(workers)
 	kill -HUP "$PID"
-	is "$(client -o -n 300 -c 4 -q slow=10 -t 60000)" "$(all 300)" \
+	is "$(client -o -n 800 -c 4 -q slow=10 -t 60000)" "$(all 800)" \
 	    "$pool: a reload without processes: all answered"
-	ok "$pool: the shortage is told" \
+	ok "$pool: the shortage is told" waitfor 20 \
 	    logged 'cannot start a worker: Resource .* serving with [3-5]$'
 	ok "$pool: and then the reload" waitfor 30 logged 'reloaded: 4 new'
 	ok "$pool: all are new" waitfor 10 new_pool 4 $w

@@ -330,7 +330,7 @@ main(int argc, char *argv[])
 {
 	const char	*errtext = NULL, *outtext = NULL;
 	long		 lifetime = LIFETIME, floodlines = 0, sleepms = 0;
-	long		 uid = -1, xreq = 0, yreq = 0;
+	long		 brokenms = -1, uid = -1, xreq = 0, yreq = 0;
 	int		 ch, atonce = -1, sig = 0;
 
 	/* First of all: everything below changes what is to be reported. */
@@ -340,7 +340,7 @@ main(int argc, char *argv[])
 
 	/* glibc's getopt(3) would look for options behind the operands. */
 	while (optind < argc && argv[optind][0] == '-') {
-		ch = getopt(argc, argv, "3A:E:F:LS:X:e:go:s:tu:x:y:");
+		ch = getopt(argc, argv, "3A:E:F:LS:X:b:e:go:s:tu:x:y:");
 		if (ch == -1)
 			break;
 		switch (ch) {
@@ -364,6 +364,9 @@ main(int argc, char *argv[])
 			break;
 		case 'X':
 			w.status = number("-X", optarg, 0, 255);
+			break;
+		case 'b':
+			brokenms = number("-b", optarg, 0, 1000000);
 			break;
 		case 'e':
 			errtext = optarg;
@@ -410,6 +413,11 @@ main(int argc, char *argv[])
 		say(STDOUT_FILENO, outtext);
 	if (atonce != -1)
 		exit(atonce);
+	/* A program that does not work as long as that file is there. */
+	if (brokenms != -1 && access("/broken", F_OK) == 0) {
+		msleep(brokenms);
+		exit(3);
+	}
 	if (uid != -1 && (setgroups(0, NULL) == -1 || setgid(uid) == -1 ||
 	    setuid(uid) == -1))
 		err(1, "-u %ld", uid);
@@ -425,7 +433,7 @@ static void
 usage(void)
 {
 	fprintf(stderr, "usage: worker [-3gLt] [-A secs] [-E status] [-F lines]"
-	    " [-S signal]\n\t[-X status] [-e text] [-o text] [-s ms] [-u uid]"
+	    " [-S signal]\n\t[-X status] [-b ms] [-e text] [-o text] [-s ms] [-u uid]"
 	    " [-x n | -y n]\n\t[arg ...]\n");
 	exit(1);
 }
