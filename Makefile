@@ -73,6 +73,7 @@ demo: kfcgi regress/client regress/worker
 
 bench: kfcgi regress/client regress/floor regress/worker
 	@${RUN} regress/bench
+	@${RUN} regress/bench-traffic
 
 deps:
 	@sh regress/deps
