@@ -163,6 +163,18 @@ for make in make bmake; do
 		esac
 	done
 done
+# What NetBSD gets: two calls of ours.  FreeBSD gets what Linux does, but for
+# its closefrom(2) and the form of log lines, which compat.t has.
+if [ "$(uname -s)" = Linux ] && has make "as on NetBSD" &&
+    has gcc "as on NetBSD"; then
+	tree make gcc "-std=c99 -Dsetresgid=compat_setresgid\
+ -Dsetresuid=compat_setresuid"
+	_what="as on NetBSD"
+	runs
+	unlike "$(nm -u "$BUILT")" 'setres' "$_what: those calls are ours"
+	suite fixed variable
+fi
+
 # What macOS gets, as far as it can be had here: our versions of its missing
 # calls in earnest.  More descriptors than an fd_set has room for, too.
 # Fortified headers would call the system's ppoll(2) all the same.
