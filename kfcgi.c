@@ -548,10 +548,9 @@ log_open(void)
  */
 
 /*
- * The pipe for the workers' output.  It is one for all: a pipe each
- * would double what is polled per request.  Never written to by us.  Linux
- * lets a worker open it again: as /dev/stderr it may, but nobody shall read
- * there what is meant for the log, hence made as root.
+ * Opens the pipe for the workers' output, while we are root: on Linux a worker
+ * may open the pipe again as /dev/stderr, but must not be able to read from it
+ * what is meant for the log.
  */
 static void
 output_open(void)
@@ -563,7 +562,7 @@ output_open(void)
 		    strerror(errno));
 	if (fd_flags(out.pipe[0], O_NONBLOCK) == -1 ||
 	    fd_flags(out.pipe[1], 0) == -1) {
-		/* Reading what may block would be the end of finish(). */
+		/* finish() reads from it, and must not block. */
 		fd_close(&out.pipe[0]);
 		fatal("cannot set flags of the workers' output: %s",
 		    strerror(errno));
@@ -869,7 +868,7 @@ conn_keep(int conn)
  * ---------- A worker: its state, its start, its end
  */
 
-/* Puts a worker on a state's queue, and counts it if it is of today's. */
+/* Puts a worker on a state's queue; only the present generation is counted. */
 static void
 queue_insert(struct worker *w, enum state st)
 {
@@ -1403,8 +1402,8 @@ start_fail(const char *why)
 
 /*
  * Begins a new generation of workers, of whom there is none yet.  Those of the
- * one before serve until all the new have been executed.  In the fixed pool
- * whom the last reload let go has had its time.
+ * one before serve until all the new have been executed.  Workers of a fixed
+ * pool that are still there from the reload before that are killed now.
  */
 static void
 pool_renew(void)
@@ -1475,8 +1474,8 @@ trial_pass(void)
 }
 
 /*
- * The trial failed, and why.  A start is over; on SIGHUP the old workers stay;
- * in doubt we know now that nobody needs to be started until one passes.
+ * The trial failed, and why.  A start ends; on SIGHUP the old workers stay; if
+ * the program was in doubt, no worker is started until a trial passes.
  */
 static void
 trial_fail(const char *fmt, ...)
@@ -1515,7 +1514,7 @@ trial_fail(const char *fmt, ...)
 /*
  * Puts a worker on trial: for a new generation if a SIGHUP (or the start)
  * asks for one, else because the program is in doubt or known to be broken.
- * In the fixed pool its descriptor 0 is trialfd.
+ * In the fixed pool its descriptor 0 is trial.fd, which no client can reach.
  */
 static void
 trial_begin(void)
