@@ -251,7 +251,7 @@ static struct {
 	int		 doubt;		/* a worker died young */
 	int		 broken;	/* one in doubt has failed */
 	int64_t		 delay;		/* broken: from a trial to the next, */
-	int64_t		 next;		/* which is begun then */
+	int64_t		 next;		/* broken or in doubt: not before */
 	int64_t		 valid;		/* one passed: no doubt until then */
 	int64_t		 stormed;	/* one was begun for a storm then */
 	int		 fd;		/* fixed: its listener */
@@ -1396,6 +1396,20 @@ start_fail(const char *why)
 	stop(1, FAIL_GRACE);
 }
 
+/* A worker cannot be started, with that errno: the pool serves all the same. */
+static void
+start_short(int error)
+{
+	char	 why[128];
+
+	(void)snprintf(why, sizeof(why), "cannot start a worker: %s",
+	    strerror(error));
+	if (!start.done)
+		start_fail(why);
+	else if (episode(&seen.nofork))
+		logit(LOG_ERR, "%s, serving with %zu", why, pool_serving());
+}
+
 /*
  * ---------- The trial
  */
@@ -1431,7 +1445,7 @@ trial_when(void)
 		return now;
 	if (trial.broken)
 		return trial.next;
-	return trial.doubt ? now : INT64_MAX;
+	return trial.doubt ? trial.next : INT64_MAX;
 }
 
 /*
@@ -1494,7 +1508,7 @@ trial_fail(const char *fmt, ...)
 		start_fail(why);
 		return;
 	}
-	if (trial.broken || trial.doubt) {
+	if (trial.broken || (trial.doubt && w != NULL)) {
 		if (!trial.broken)
 			trial.delay = RETRY_MIN;
 		else if ((trial.delay *= 2) > RETRY_MAX)
@@ -1524,8 +1538,15 @@ trial_begin(void)
 	trial.due = INT64_MAX;
 	if (!opt.variable)
 		listener_restore(trial.fd);
-	if ((trial.w = worker_start(TRIAL)) == NULL)
+	if ((trial.w = worker_start(TRIAL)) != NULL)
+		return;
+	if (trial.renews || trial.broken)
 		trial_fail("cannot start a worker: %s", strerror(errno));
+	else {
+		/* That says nothing of the program: the doubt stays. */
+		trial.next = now + SHORT_RETRY;
+		start_short(errno);
+	}
 }
 
 /* The worker on trial was reaped with status ws: it had passed, or it fails. */
@@ -1874,24 +1895,15 @@ trial_time(void)
 static int
 pool_start(void)
 {
-	int	 saved;
-	char	 why[128];
+	int	 error;
 
 	if (worker_start(STARTING) == NULL) {
-		saved = errno;
-		(void)snprintf(why, sizeof(why), "cannot start a worker: %s",
-		    strerror(saved));
+		error = errno;
 		pool.start_due = now + SHORT_RETRY;
-		if (!start.done) {
-			start_fail(why);
-			return 0;
-		}
-		if (pool.renewing && pool_count() > 0)
+		if (start.done && pool.renewing && pool_count() > 0)
 			(void)pool_release(opt.min > pool_count() ?
 			    opt.min - pool_count() : 0);
-		if (episode(&seen.nofork))
-			logit(LOG_ERR, "%s, serving with %zu", why,
-			    pool_serving());
+		start_short(error);
 		return 0;
 	}
 	if (pool.vacant > 0) {
@@ -2089,6 +2101,8 @@ pool_shrink(void)
 		    "idleness", (long)w->pid,
 		    (long long)(now - w->since) / SECOND);
 		worker_stop(w);
+		/* There are too many: nobody has to be replaced any more. */
+		pool.vacant = storm.owed = 0;
 	}
 }
 
@@ -2441,9 +2455,14 @@ terminal_narrow(void)
 	}
 }
 
+/* Notes a signal; SIGINFO asks for what SIGUSR1 does. */
 static void
 on_signal(int sig)
 {
+#ifdef SIGINFO
+	if (sig == SIGINFO)
+		sig = SIGUSR1;
+#endif
 	got[sig] = 1;
 }
 

@@ -181,7 +181,8 @@ fi
 if [ "$(uname -s)" = Linux ] && has make "as on macOS" &&
     has gcc "as on macOS"; then
 	tree make gcc "-std=c99 -Dppoll=compat_ppoll -Daccept4=compat_accept4\
- -Dsetresgid=compat_setresgid -Dsetresuid=compat_setresuid -U_FORTIFY_SOURCE"
+ -Dsetresgid=compat_setresgid -Dsetresuid=compat_setresuid -U_FORTIFY_SOURCE\
+ -DSIGINFO=SIGUSR2"
 	_what="as on macOS"
 	runs
 	undefined=$(nm -u "$BUILT")
@@ -195,6 +196,8 @@ if [ "$(uname -s)" = Linux ] && has make "as on macOS" &&
 	is "$(client -n 2000 -c 300 -t 60000 -A 200 | head -n 1)" \
 	    "answered 2000 refused 0 reset 0 cut 0 timeout 0 bad 0" \
 	    "$_what: and serve"
+	kill -USR2 "$PID"	# which SIGINFO was made to be
+	ok "$_what: SIGINFO logs the state" waitfor 10 logged '^kfcgi: status: '
 	quit
 	is "$?" 0 "$_what: and stop"
 	KFCGI=$OURS
