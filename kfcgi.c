@@ -214,7 +214,7 @@ static struct {
 	int		 dir;		/* opened once, the path is not used */
 	const char	*name;		/* in there */
 	struct stat	 st;		/* the socket that we made */
-} sock = { .dir = -1 };
+} sock = { .dir = -1, .name = "" };
 
 /* The end of the manager: set once by stop(). */
 static struct {

@@ -655,7 +655,7 @@ static void
 test_log_style(void)
 {
 	char	 buf[1000], pid[32], *p;
-	int	 y, mo, d, h, mi, s, n = 0;
+	int	 y = 0, mo = 0, d = 0, h = 0, mi = 0, s = 0, n = 0;
 
 	snprintf(pid, sizeof(pid), "test[%ld]: text", (long)getpid());
 	setenv("TZ", "XYZ-5:30", 1);

@@ -120,7 +120,7 @@ SOCK=../d/x
 "$KFCGI" -p . -s "$SOCK" -U "$WHO" -n 1 bin/worker
 is "$?" 0 "-p . with a relative socket path"
 PID=$(manager_pid "$SOCK")
-is "$(readlink "/proc/$PID/root")" "$JAIL" "its root is the working directory"
+ok "its root is the working directory" is_open "$PID" root "$JAIL"
 end_manager
 cd / || exit 1
 SOCK=$T/link.d/x
@@ -176,6 +176,10 @@ cd / || exit 1
 SOCK=$T/d/x
 # spoilt call what message: with a prog that cannot be started, lest it go on
 spoilt() {
+	if ! have strace; then
+		skip "no strace(1)" "$1 fails: said" "$1 fails: nothing left"
+		return
+	fi
 	strace -f -qq -o /dev/null -e "trace=$1" -e "inject=$1:$2" -- \
 	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/none \
 	    2>"$T/err"
@@ -198,8 +202,10 @@ spoilt fchdir error=EIO \
     "cannot enter the directory made for socket $SOCK: Input/output error"
 spoilt fchdir error=EIO:when=2 \
     "cannot return to the working directory: Input/output error"
-spoilt '/^(prlimit64|getrlimit|ugetrlimit)$' error=EINVAL \
-    "getrlimit: Invalid argument"
+# AddressSanitizer, which regress/sanitize brings, cannot do without that.
+[ -n "${SANITIZED:-}" ] ||
+	spoilt '/^(prlimit64|getrlimit|ugetrlimit)$' error=EINVAL \
+	    "getrlimit: Invalid argument"
 spoilt '/^pipe' error=EMFILE "cannot start: pipe: Too many open files"
 spoilt '/^(clone3?|fork)$' error=EAGAIN \
     "cannot start: fork: Resource temporarily unavailable"
@@ -526,7 +532,8 @@ chmod 755 "$T/attack"
 victims() {
 	cat "$V/file" "$V/dir/sock"
 	# The links' number falls, as he removes those he was given.
-	stat -c '%n %F %a %u %g %s %y' "$V" "$V/file" "$V/dir" "$V/dir/sock"
+	perl -e 'for (@ARGV) { my @s = lstat; print "$_ @s[2, 4, 5, 7, 9]\n" }' \
+	    "$V" "$V/file" "$V/dir" "$V/dir/sock"
 	find "$V" | sort
 	ls -ld "$T/file" "$JAIL" "$JAIL/bin" "$JAIL/bin/worker"
 	ls -A "$T"
@@ -566,7 +573,8 @@ for what in n p d npd; do
 	rm -rf "$A/d"/* "$A/d"/.kfcgi.*
 	chown "$WHO" "$A/d"
 done
-is "$(stat -c '%a %u %g' "$V/file")" "600 0 0" "nor at last"
+is "$(ls -ln "$V/file" | awk '{ print $1, $3, $4 }')" "-rw------- 0 0" \
+    "nor at last"
 start_daemon -u "$WHO" -n 1 /bin/worker
 is "$? $(mode)" "0 srw-rw---- $u $g" "and when they have gone, it starts"
 is "$(ls -A "$A/d")" sock "with nothing but the socket there"
