@@ -2039,7 +2039,7 @@ pool_grow(void)
 		if (now >= when)
 			(void)pool_start();
 	} else if (listener.state == SATURATED && pool_count() >= opt.max &&
-	    now >= listener.since + FULL_TIME && pool_returning() == 0) {
+	    now >= listener.since + FULL_TIME) {
 		listener.state = WARNED;
 		if (now - seen.saturation >= EPISODE)
 			logit(LOG_WARNING, "all %zu workers are busy and "

@@ -33,13 +33,18 @@ is "$(grep -c 'all 8 workers are busy' "$LOG")" 1 "one warning per episode"
 ok "the pool shrinks to n" waitfor 10 has_workers 2
 is "$(grep -c 'released after 1 s' "$LOG")" 6 "the surplus was released"
 
-# Not for a moment: two clients at a time, each back before the cookie is.
+# Not for a moment: two clients at a time, each back before the cookie is.  A
+# machine that is loaded may take more than that moment.
 quit
 start -r -n 4 -N 4 /bin/worker
-is "$(client -n 1000 -c 2 | head -n 1)" \
-    "answered 1000 refused 0 reset 0 cut 0 timeout 0 bad 0" \
-    "two at a time, four workers"
-unlike "$(cat "$LOG")" 'are busy and' "are no saturation"
+two_at_a_time() {
+	: >"$LOG"
+	_answers=$(client -n 1000 -c 2 | head -n 1)
+	! logged 'are busy and'
+}
+ok "two at a time, four workers: no saturation" tries 3 two_at_a_time
+is "$_answers" "answered 1000 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+    "all are answered"
 quit
 start -r -n 2 -N 8 -w 1 /bin/worker
 
