@@ -113,6 +113,7 @@
 #define LINES_MAX	100		/* lines of output in a second */
 #define OUTPUT_CHUNK	16384		/* read from the workers at a time, */
 #define OUTPUT_TURNS	8		/* so often before a death is told */
+#define OUTPUT_LAST	64		/* and so often at the end */
 #define WORDS_SIZE	8192		/* of output, shown if a start fails */
 
 enum state {
@@ -657,14 +658,19 @@ output_read(void)
 	return 1;
 }
 
+/* Reads what is in the pipe, bounded, since somebody may still be writing. */
+static void
+output_drain(int turns)
+{
+	while (turns-- > 0 && output_read())
+		continue;
+}
+
 /* Shows the shell what the workers of a failed start have written. */
 static void
 output_show(void)
 {
-	int	 i;
-
-	for (i = 0; i < OUTPUT_TURNS && output_read(); i++)
-		continue;
+	output_drain(OUTPUT_TURNS);
 	output_line();
 	if (start.nwords > 0 &&
 	    write(STDERR_FILENO, start.words, start.nwords) ==
@@ -1243,6 +1249,16 @@ pool_serving(void)
 	return n;
 }
 
+/* A worker has joined the pool, in the place of a dead one if there is any. */
+static void
+pool_restarted(void)
+{
+	if (pool.vacant > 0) {
+		pool.vacant--;
+		count.restarts++;
+	}
+}
+
 /*
  * When the next worker may be started in a pool of so many places: a time that
  * may have passed, or INT64_MAX if there is no place, or no use.  Places that
@@ -1352,9 +1368,7 @@ finish(void)
 {
 	int	 i;
 
-	/* All that is in the pipe; bounded, since somebody may have escaped. */
-	for (i = 0; i < 64 && output_read(); i++)
-		continue;
+	output_drain(OUTPUT_LAST);
 	/* Nobody is held up any more, and it should be known how it ended. */
 	log_patience(SECOND);
 	output_line();
@@ -1481,10 +1495,7 @@ trial_pass(void)
 	poll_cold(w);
 	if (pool.awaited > 0)
 		pool.awaited--;
-	if (pool.vacant > 0) {
-		pool.vacant--;
-		count.restarts++;
-	}
+	pool_restarted();
 }
 
 /*
@@ -1803,15 +1814,13 @@ static void
 worker_dead(struct worker *w, int ws)
 {
 	enum end	 end;
-	int		 i;
 
 	w->reaped = 1;
 	worker_executed(w);
 	while (w->ctl != -1 && worker_read(w) > 0)
 		continue;
 	worker_cut(w);		/* another of its processes may have them */
-	for (i = 0; i < OUTPUT_TURNS && output_read(); i++)
-		continue;
+	output_drain(OUTPUT_TURNS);
 	output_line();
 
 	if (w->state == LEAVING || w->state == KILLED)
@@ -1906,10 +1915,7 @@ pool_start(void)
 		start_short(error);
 		return 0;
 	}
-	if (pool.vacant > 0) {
-		pool.vacant--;
-		count.restarts++;
-	}
+	pool_restarted();
 	if (storm.owed > 0) {
 		if (now >= storm.due) {
 			storm.due = now + SECOND;
