@@ -22,16 +22,17 @@
  * the listening socket as their descriptor 0 and accept by themselves; the
  * manager (this process) only keeps n of them alive.  In the variable pool
  * (-r) the manager accepts, hands each connection to an idle worker over
- * that worker's control socket, together with a cookie, and has the worker
- * back when the cookie is; it keeps between n and N workers.  The fixed pool
- * is the variable one with n == N and nobody ever busy.
+ * that worker's control socket, together with a cookie, and the worker is
+ * idle again when it has written the cookie back; there are between n and N
+ * workers.  The fixed pool is the variable one with n == N where no worker is
+ * ever busy.
  *
  * The program is judged away from traffic: a worker on trial is started like
  * any other, but no client can reach it.  See the comment over "trial" below.
  *
  * A worker is in exactly one state, and on that state's queue:
  *
- *	TRIAL	 is on trial: gets nothing to do, belongs to no generation
+ *	TRIAL	 is on trial: gets no connection, belongs to no generation
  *	STARTING was forked for the pool, but has not yet executed prog
  *	IDLE	 may be handed a connection; fixed: serves
  *	BUSY	 has a connection, its cookie is outstanding
@@ -43,8 +44,12 @@
  * The pool is what is STARTING, IDLE, BUSY or LOST of the present generation.
  * A worker is forgotten when it has been reaped, never before.
  *
- * All signals are blocked but inside ppoll(2), where the manager spends its
- * idle time and the only place where it may wait.
+ * An accepted connection is in listener.conns while it waits for a worker, in
+ * its worker's conn while that is busy, and closed when the cookie is back
+ * (worker_ack) or when the worker is given up (worker_cut).
+ *
+ * All signals are blocked except inside ppoll(2), the only place where the
+ * manager waits.
  */
 
 #include "compat/compat.h"
@@ -87,22 +92,22 @@
 
 /* Times, in milliseconds. */
 #define SECOND		1000
-#define TRIAL_TIME	1000		/* who dies sooner dies young */
-#define TRIAL_GRACE	500		/* for one that passed to go */
-#define TRIAL_VALID	10000		/* no doubt for so long after one */
-#define RETRY_MIN	100		/* from a failed trial to the next, */
-#define RETRY_MAX	10000		/* doubling */
+#define TRIAL_TIME	1000		/* shorter lives end young */
+#define TRIAL_GRACE	500		/* for a worker that passed to leave */
+#define TRIAL_VALID	10000		/* after one passed, no doubt */
+#define RETRY_MIN	100		/* from a failed trial to the next; */
+#define RETRY_MAX	10000		/* it doubles up to that */
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
-#define GROW_WAIT	10		/* for somebody to come back, */
-#define LEFT_TIME	100		/* whose client has left so lately */
-#define FULL_TIME	100		/* of saturation before a warning */
-#define EPISODE		20000		/* of calm, then warn again */
-#define SETTLE		100		/* of calm, then watch the idle */
-#define SIGNAL_CHECK	10		/* longest deafness when always busy */
-#define PROBE_TIME	1000		/* a server may be too busy to see */
+#define GROW_WAIT	10		/* for a worker that is coming back */
+#define LEFT_TIME	100		/* since its client left: it is one */
+#define FULL_TIME	100		/* of saturation, then it is told */
+#define EPISODE		20000		/* without it, then it is told again */
+#define SETTLE		100		/* without an event, then all is calm */
+#define SIGNAL_CHECK	10		/* at most between looks for signals */
+#define PROBE_TIME	1000		/* for a busy server to take us */
 #define PROBE_PAUSE	20		/* from one look to the next */
 
 #define SLICE		8		/* workers started in a turn */
@@ -111,10 +116,10 @@
 
 #define LINE_SIZE	1000		/* bytes of output in a syslog line */
 #define LINES_MAX	100		/* lines of output in a second */
-#define OUTPUT_CHUNK	16384		/* read from the workers at a time, */
-#define OUTPUT_TURNS	8		/* so often before a death is told */
-#define OUTPUT_LAST	64		/* and so often at the end */
-#define WORDS_SIZE	8192		/* of output, shown if a start fails */
+#define OUTPUT_CHUNK	16384		/* bytes of it read at a time */
+#define OUTPUT_TURNS	8		/* times it is read for a death */
+#define OUTPUT_LAST	64		/* and at the end */
+#define WORDS_SIZE	8192		/* bytes of it shown if a start fails */
 
 enum state {
 	TRIAL,
@@ -135,42 +140,42 @@ struct worker {
 	TAILQ_ENTRY(worker) entry;	/* of its state's queue */
 	enum state	 state;
 	int		 gen;		/* generation, NO_GEN on trial */
-	pid_t		 pid;		/* soon also its process group */
-	size_t		 slot;		/* in polled, 0 if in none */
-	int		 exec;		/* end-of-file: it was executed */
-	int		 ctl;		/* control socket, -1 if fixed */
-	int		 conn;		/* connection it has, or -1, */
-	int64_t		 left;		/* its client was gone then, or 0 */
-	uint64_t	 cookie;	/* that goes with it */
-	unsigned char	 said[2 * sizeof(uint64_t)]; /* of its cookie, */
-	size_t		 saidlen;	/* so many bytes */
-	uint64_t	 served;	/* cookies that came back */
-	int64_t		 started;
-	int64_t		 since;		/* when this state was entered */
-	int64_t		 due;		/* LOST, LEAVING: when patience ends */
-	int		 failed;	/* was not executed, as is logged */
-	int		 cut;		/* its connection was closed on it */
-	int		 reaped;	/* its pid is no longer ours */
+	pid_t		 pid;		/* and process group, once it made it */
+	size_t		 slot;		/* in polled; 0: none */
+	int		 exec;		/* pipe, closed by execve(2); or -1 */
+	int		 ctl;		/* control socket, with -r; or -1 */
+	int		 conn;		/* its connection, or -1 */
+	int64_t		 left;		/* when conn was seen hung up, or 0 */
+	uint64_t	 cookie;	/* of conn */
+	unsigned char	 said[2 * sizeof(uint64_t)]; /* what it wrote back */
+	size_t		 saidlen;
+	uint64_t	 served;	/* connections it was done with */
+	int64_t		 started;	/* time of fork(2) */
+	int64_t		 since;		/* time it entered its state */
+	int64_t		 due;		/* LOST, LEAVING: end of patience */
+	int		 failed;	/* not executed, which was logged */
+	int		 cut;		/* conn was closed before its cookie */
+	int		 reaped;	/* pid may be another process by now */
 };
 
 /* How a worker came to its end. */
 enum end {
-	ASKED,			/* it was told to go, or killed by us */
-	RECYCLED,		/* by itself, with status 0 */
-	CRASHED
+	ASKED,			/* we told it to go, or killed it */
+	RECYCLED,		/* left by itself with status 0 */
+	CRASHED			/* all others */
 };
 
 /* What a child reports when it cannot execute prog. */
 struct report {
 	int		 error;		/* errno */
-	char		 call[28];
+	char		 call[28];	/* what failed; empty: execve(2) */
 };
 
 TAILQ_HEAD(workers, worker);
 
 #define NO_GEN		-1
 
-/* The command line. */
+/* The command line.  Nothing is changed in it after main(). */
 static struct {
 	int		 debug;		/* -d */
 	int		 variable;	/* -r */
@@ -197,31 +202,34 @@ static struct {
 
 /*
  * The start.  The manager cannot undo it, being jailed and no longer root, so
- * another process waits in start_wait() for its outcome: the one that the shell
- * waits for, or with -d a child.
+ * another process waits in start_wait() for its outcome: the one that the
+ * shell waits for, or with -d a child.
  */
 static struct {
-	int		 done;		/* it succeeded */
-	int		 fd;		/* to the process that waits */
-	pid_t		 waiter;	/* that process if it is our child */
+	int		 done;		/* it has succeeded */
+	int		 fd;		/* pipe to the process that waits */
+	pid_t		 waiter;	/* that process with -d, or -1 */
 	int		 progerr;	/* errno of stat(prog), or 0 */
 	int		 progdir;	/* prog is a directory */
-	char		 words[WORDS_SIZE]; /* the latest that workers wrote */
+	char		 words[WORDS_SIZE]; /* the last the workers wrote */
 	size_t		 nwords;
 } start = { .fd = -1, .waiter = -1, .progerr = -1 };
 
-/* The socket's place, for who has to remove it again. */
+/*
+ * The socket's place.  Its directory is opened once and then used instead of
+ * the path, see sock_open().
+ */
 static struct {
-	int		 dir;		/* opened once, the path is not used */
-	const char	*name;		/* in there */
-	struct stat	 st;		/* the socket that we made */
+	int		 dir;		/* its directory */
+	const char	*name;		/* its name in dir */
+	struct stat	 st;		/* what we made, to recognise it */
 } sock = { .dir = -1, .name = "" };
 
 /* The end of the manager: set once by stop(). */
 static struct {
 	int		 begun;
-	int64_t		 due;		/* then who is left is killed */
-	int		 status;	/* of exit(3) */
+	int64_t		 due;		/* when all that are left are killed */
+	int		 status;	/* for exit(3) */
 } ending;
 
 /*
@@ -238,80 +246,84 @@ static struct {
  *
  * So there is at most one worker on trial.  It is started for a new generation
  * (a start, a SIGHUP) or in doubt (a worker died young), and passes when it
- * has lived for TRIAL_TIME.  While the program is known to be broken nobody
- * but the next one on trial is started.  In the fixed pool a worker on trial
- * has a listener of the same kind that lost its name before it listened, and
- * goes when it has passed, before others need what it has.
+ * has lived for TRIAL_TIME.  A program whose trial in doubt failed is broken:
+ * then only workers on trial are started, until one passes.  In the fixed pool
+ * the worker on trial has a listening socket of the same kind, whose name was
+ * removed before it listened, and is told to go when it has passed, since the
+ * pool may need the descriptors and the process.
  */
 static struct {
-	struct worker	*w;		/* who is on trial, or NULL */
-	int		 passed;	/* w has, and only has to go (fixed) */
-	int64_t		 due;		/* end of its time, or of its grace */
-	int		 renews;	/* a new generation depends on it */
-	int		 hup;		/* SIGHUP: another such is asked for */
+	struct worker	*w;		/* the worker on trial, or NULL */
+	int		 passed;	/* fixed: w passed and is to leave */
+	int64_t		 due;		/* when w passes, or has to have left */
+	int		 renews;	/* this trial is for a new generation */
+	int		 hup;		/* the next one is to be */
 	int		 doubt;		/* a worker died young */
-	int		 broken;	/* one in doubt has failed */
-	int64_t		 delay;		/* broken: from a trial to the next, */
-	int64_t		 next;		/* broken or in doubt: not before */
-	int64_t		 valid;		/* one passed: no doubt until then */
-	int64_t		 stormed;	/* one was begun for a storm then */
-	int		 fd;		/* fixed: its listener */
+	int		 broken;	/* a trial in doubt failed */
+	int64_t		 delay;		/* broken: pause before the next */
+	int64_t		 next;		/* broken or doubt: not before then */
+	int64_t		 valid;		/* no doubt before then */
+	int64_t		 stormed;	/* when a storm last made a doubt */
+	int		 fd;		/* fixed: the listener for w */
 } trial = { .fd = -1 };
 
 /*
- * The pool.  The lengths count the present generation only: those whom a
- * reload lets go take nobody's place, however slow they leave.
+ * The pool.  A worker counts in n only if it is of the present generation, so
+ * that the workers of the one before, however slowly they leave, do not hold
+ * back those that are to replace them.
  */
 static struct {
-	struct workers	 q[NSTATES];	/* IDLE: last idle first */
-	size_t		 n[NSTATES];	/* length, present generation */
-	size_t		 total;		/* of any generation and state */
-	int		 gen;		/* 0: before the first */
-	int		 renewing;	/* the old serve until the new can, */
-	size_t		 awaited;	/* of whom so many are to be executed */
-	int64_t		 start_due;	/* fork(2) failed: not before that */
-	size_t		 vacant;	/* places of the dead, to be filled */
+	struct workers	 q[NSTATES];	/* all; IDLE: the last used first */
+	size_t		 n[NSTATES];	/* of the present generation */
+	size_t		 total;		/* workers that were not yet reaped */
+	int		 gen;		/* the present one; 0: none yet */
+	int		 renewing;	/* the one before still serves */
+	size_t		 awaited;	/* new workers to be executed first */
+	int64_t		 start_due;	/* shortage: no start before then */
+	size_t		 vacant;	/* dead workers not yet replaced */
 } pool;
 
 /*
- * No storm: of the replacements of workers that died young with another status
- * than 0, at most STORM are started in a second.
+ * A storm of young deaths must not become one of forks: of the workers that
+ * replace those that crashed young, at most STORM are started in a second.
  */
 static struct {
-	size_t		 owed;		/* such replacements to be made, */
-	unsigned	 made;		/* and made in the second */
-	int64_t		 due;		/* that ends then */
-	unsigned	 died;		/* young, of any status, in that */
-	int64_t		 died_due;	/* which ends then */
-	int64_t		 first, last;	/* of a row of such deaths */
-	int		 warned;	/* that the row goes on and on */
+	size_t		 owed;		/* such workers, yet to be started */
+	unsigned	 made;		/* started in the second up to due */
+	int64_t		 due;
+	unsigned	 died;		/* young deaths up to died_due */
+	int64_t		 died_due;
+	int64_t		 first;		/* the row of young crashes: began */
+	int64_t		 last;		/* and went on at these times */
+	int		 warned;	/* the row was logged */
 } storm;
 
 /*
- * The listening socket.  What we know of its backlog is used with -r only; each
- * state is worse than the one before.  Connections are accepted when a worker
- * is idle, or when one is started for them: then they wait in conns.
+ * The listening socket.  Its state is used with -r only and says what is known
+ * of the backlog; each is worse than the one before.  A connection is accepted
+ * when a worker is idle, or when a worker is started for it: then it waits in
+ * conns, the oldest first, and whichever worker is idle first gets it.
  */
 static struct {
 	int		 fd;
 	enum {
-		CALM,			/* nobody waits: it is polled */
-		BACKED_UP,		/* connections may be waiting */
-		SATURATED,		/* they do, and nobody is idle */
-		WARNED			/* so for long, with all N: told */
+		CALM,			/* empty: the listener is polled */
+		BACKED_UP,		/* perhaps not empty */
+		SATURATED,		/* not empty, and no worker is idle */
+		WARNED			/* that was logged */
 	}		 state;
 	int64_t		 since;		/* SATURATED since then */
-	int64_t		 due;		/* short of something: not before */
-	int64_t		 grow_due;	/* somebody is to come back first */
-	int		*conns;		/* accepted: they wait for a worker */
-	size_t		 nconns;	/* never more than workers were */
+	int64_t		 due;		/* shortage: no accept before then */
+	int64_t		 grow_due;	/* no growth before then */
+	int		*conns;		/* accepted, without a worker */
+	size_t		 nconns;
 } listener = { .fd = -1 };
 
 /*
- * What is polled: the listener and the workers' output, then up to nhot the
- * workers that must be heard at once, then the idle ones.  A worker has one
- * slot: at first for the pipe that tells that it was executed, then for its
- * control socket.
+ * What is polled: the listener, the workers' output, then one slot for each
+ * worker: at first for the pipe that tells that it was executed, then for its
+ * control socket.  Below nhot are those that must be heard at once, from nhot
+ * to n the idle ones.
  *
  * The idle are left out while others are busy, because ppoll(2) asks each of
  * what it is given: with 500 idle workers a request cost 55 us with them and
@@ -321,64 +333,66 @@ static struct {
 static struct {
 	struct pollfd	*fds;
 	struct worker	**owner;	/* of each slot */
-	struct worker	**ready;	/* with something to tell, in a turn */
-	struct pollfd	*conns;		/* of the busy, see pool_returning() */
-	size_t		 n, nhot, cap;
-	int		 calm;		/* the idle are watched, too */
-	int64_t		 calm_due;
+	struct worker	**ready;	/* events(): those with an event */
+	struct pollfd	*conns;		/* pool_returning(): the busy ones' */
+	size_t		 n, nhot, cap;	/* cap: also of listener.conns */
+	int		 calm;		/* the idle are polled too */
+	int64_t		 calm_due;	/* when that begins */
 } polled = { .calm = 1 };
 
 /*
- * What the workers print, unless -d.  They share one pipe, because one each
- * would double what is polled.
+ * What the workers print, unless -d.  They share one pipe, because a pipe for
+ * each would double what is polled.
  */
 static struct {
-	int		 pipe[2];
-	char		 line[LINE_SIZE]; /* not yet complete, */
-	size_t		 len;		/* so long */
-	unsigned long	 lines;		/* logged in a second, */
-	unsigned long	 dropped;	/* and not logged */
-	int64_t		 due;		/* the end of that second */
+	int		 pipe[2];	/* ours, the workers' */
+	char		 line[LINE_SIZE]; /* of len bytes, not yet logged */
+	size_t		 len;
+	unsigned long	 lines;		/* seen in the second up to due */
+	unsigned long	 dropped;	/* of these */
+	int64_t		 due;
 } out = { .pipe = { -1, -1 } };
 
 /*
- * Deaths of one kind within a second are a line in the log and a number.  The
- * key of a kind is the wait status, or -errno of what could not be executed.
+ * Of the deaths of one kind within a second the first is logged and the others
+ * are counted.  The key of a kind is the wait status, or -errno of an
+ * execve(2) that failed.
  */
 static struct {
 	struct kind {
 		int		 key;
 		int		 prio;
-		unsigned	 more;	/* than the first, in a second */
-		int64_t		 due;	/* the end of that second */
+		unsigned	 more;	/* after the first, up to due */
+		int64_t		 due;
 	}		 kinds[KINDS];
-	int		 more;		/* of any kind */
+	int		 more;		/* whether any kind has more */
 } joint;
 
 /* For the status line. */
 static struct {
-	uint64_t	 handed;	/* connections; the last cookie */
+	uint64_t	 handed;	/* connections, and the last cookie */
 	uint64_t	 deaths;
 	uint64_t	 restarts;
 } count;
 
-/* When each of these was last seen, to log an episode of it once. */
+/* When each of these was last seen, so that an episode is logged once. */
 static struct {
 	int64_t		 saturation;
 	int64_t		 shortage;
-	int64_t		 nofork;
+	int64_t		 nofork;	/* a worker could not be started */
 } seen;
 
 /*
- * The present; milliseconds of the monotonic clock.  It is read once a turn of
- * the loop, after ppoll(2), where alone time passes.
+ * The time, in milliseconds of the monotonic clock: all times in this file
+ * are.  It is read once in each turn of the loop, after ppoll(2), since it
+ * passes nowhere else.
  */
 static int64_t	 now;
 
 static pid_t	 manager;
 static int	 nullfd = -1;		/* /dev/null, always CONTROL_FD */
-static int	 terminal;		/* -d, and the caller has one */
-static struct rlimit caller_nofile;	/* as workers shall have it */
+static int	 terminal;		/* with -d, and there is one */
+static struct rlimit caller_nofile;	/* the limit for the workers */
 
 static const int caught[] = {
 	SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1,
@@ -386,9 +400,9 @@ static const int caught[] = {
 	SIGINFO,
 #endif
 };
-static volatile sig_atomic_t got[NSIG];	/* who came, until it is acted on */
+static volatile sig_atomic_t got[NSIG];	/* came, and was not acted on */
 static sigset_t	 nomask;		/* for workers */
-static sigset_t	 waitmask;		/* in ppoll(2): what is caught comes */
+static sigset_t	 waitmask;		/* inside ppoll(2) */
 
 static void	 logit(int, const char *, ...)
 		    __attribute__((__format__(printf, 2, 3)));
@@ -410,7 +424,10 @@ static void	 worker_child(int, int, int) __dead;
  * ---------- Small things: descriptors, the clock, words for a status
  */
 
-/* Makes a descriptor close-on-exec and adds a status flag.  -1 with errno. */
+/*
+ * Makes a descriptor close-on-exec and adds a status flag, or none if that is
+ * 0.  Returns -1 with errno.
+ */
 static int
 fd_flags(int fd, int flag)
 {
@@ -426,8 +443,8 @@ fd_flags(int fd, int flag)
 }
 
 /*
- * Closes a descriptor, if open, and forgets it.  An error of close(2) would
- * be news of data that we never wrote.
+ * Closes a descriptor, if it is open, and sets it to -1.  An error of close(2)
+ * would be about data that we wrote, and we write none.
  */
 static void
 fd_close(int *fd)
@@ -437,7 +454,7 @@ fd_close(int *fd)
 	*fd = -1;
 }
 
-/* Whether reading or writing would not block, as far as poll(2) can tell. */
+/* Whether a descriptor is ready for events, or poll(2) cannot tell. */
 static int
 fd_ready(int fd, short events)
 {
@@ -449,7 +466,7 @@ fd_ready(int fd, short events)
 	return poll(&pfd, 1, 0) != 0;
 }
 
-/* Milliseconds of a clock that nobody sets. */
+/* Returns the time, see now. */
 static int64_t
 clock_ms(void)
 {
@@ -460,7 +477,7 @@ clock_ms(void)
 	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / 1000000;
 }
 
-/* Brings a time forward to when, if that is sooner. */
+/* Sets a time to when, if that is sooner. */
 static void
 sooner(int64_t *due, int64_t when)
 {
@@ -468,7 +485,7 @@ sooner(int64_t *due, int64_t when)
 		*due = when;
 }
 
-/* Whether what happens now is news, or goes on since last seen. */
+/* Notes that something happens now.  Returns whether an episode begins. */
 static int
 episode(int64_t *last)
 {
@@ -478,7 +495,7 @@ episode(int64_t *last)
 	return news;
 }
 
-/* A wait status in words, of n workers. */
+/* Says how n workers with this wait status ended.  Returns static memory. */
 static const char *
 cause(int ws, unsigned n)
 {
@@ -494,7 +511,7 @@ cause(int ws, unsigned n)
 	return buf;
 }
 
-/* How long a worker has lived. */
+/* Says how long a worker has lived.  Returns static memory. */
 static const char *
 lifetime(const struct worker *w)
 {
@@ -510,7 +527,10 @@ lifetime(const struct worker *w)
  * ---------- The log
  */
 
-/* To syslog; also to standard error with -d, or if it is why we fail. */
+/*
+ * Logs a message, at LOG_DEBUG with -v only.  With -d, and when a start fails,
+ * it also goes to standard error.
+ */
 static void
 vlogit(int prio, const char *fmt, va_list ap)
 {
@@ -525,7 +545,7 @@ vlogit(int prio, const char *fmt, va_list ap)
 	syslog(prio, "%s", buf);
 }
 
-/* The same with its arguments as they are. */
+/* Logs a message, see vlogit(). */
 static void
 logit(int prio, const char *fmt, ...)
 {
@@ -536,7 +556,7 @@ logit(int prio, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Opens the log and all that it needs while that is still in sight. */
+/* Opens the log, and reads the time zone, while we are outside the jail. */
 static void
 log_open(void)
 {
@@ -549,9 +569,9 @@ log_open(void)
  */
 
 /*
- * Opens the pipe for the workers' output, while we are root: on Linux a worker
- * may open the pipe again as /dev/stderr, but must not be able to read from it
- * what is meant for the log.
+ * Opens the pipe for the workers' output, while we are root: then a worker
+ * that opens it again as /dev/stderr on Linux can write to it but not read
+ * what other workers wrote.
  */
 static void
 output_open(void)
@@ -568,11 +588,11 @@ output_open(void)
 		fatal("cannot set flags of the workers' output: %s",
 		    strerror(errno));
 	}
-	/* The others have no modes for pipes, and no need for them. */
+	/* Fails on systems that have no modes for pipes and do not need it. */
 	(void)fchmod(out.pipe[1], 0222);
 }
 
-/* Notes the latest of what workers write while they start. */
+/* Keeps the last WORDS_SIZE bytes that workers write during a start. */
 static void
 output_note(const char *buf, size_t len)
 {
@@ -591,7 +611,7 @@ output_note(const char *buf, size_t len)
 	start.nwords += len;
 }
 
-/* Logs a line of output, or counts it if there were too many. */
+/* Logs the line of output, or counts it if there were too many. */
 static void
 output_line(void)
 {
@@ -615,7 +635,7 @@ output_line(void)
 	out.len = 0;
 }
 
-/* Logs how many lines of output were not logged. */
+/* Logs how many lines of output were dropped. */
 static void
 output_dropped(void)
 {
@@ -626,8 +646,8 @@ output_dropped(void)
 }
 
 /*
- * Logs the workers' output by lines; a longer line in pieces.  Returns whether
- * there may be more.
+ * Reads some of the workers' output and logs it line by line, long lines in
+ * pieces.  Returns whether there may be more.
  */
 static int
 output_read(void)
@@ -658,7 +678,7 @@ output_read(void)
 	return 1;
 }
 
-/* Reads what is in the pipe, bounded, since somebody may still be writing. */
+/* Reads output that often at most, because workers may go on writing. */
 static void
 output_drain(int turns)
 {
@@ -683,7 +703,10 @@ output_show(void)
  * ---------- What is polled
  */
 
-/* Makes room for one worker more and for its connection.  -1 with errno. */
+/*
+ * Makes room for one more worker wherever each has a place.  Returns -1 with
+ * errno.
+ */
 static int
 poll_reserve(void)
 {
@@ -735,7 +758,7 @@ poll_swap(size_t a, size_t b)
 	w->slot = b;
 }
 
-/* Has a worker watched always, or only when all is calm. */
+/* Has a worker polled in every turn. */
 static void
 poll_hot(struct worker *w)
 {
@@ -743,6 +766,7 @@ poll_hot(struct worker *w)
 		poll_swap(w->slot, polled.nhot++);
 }
 
+/* Has a worker polled only when all is calm. */
 static void
 poll_cold(struct worker *w)
 {
@@ -750,7 +774,7 @@ poll_cold(struct worker *w)
 		poll_swap(w->slot, --polled.nhot);
 }
 
-/* Polls a worker's descriptor, as one that must be heard at once. */
+/* Gives a worker a slot for fd, polled in every turn. */
 static void
 poll_add(struct worker *w, int fd)
 {
@@ -762,7 +786,7 @@ poll_add(struct worker *w, int fd)
 	poll_hot(w);
 }
 
-/* Polls a worker no more. */
+/* Takes a worker's slot away, if it has one. */
 static void
 poll_remove(struct worker *w)
 {
@@ -778,9 +802,9 @@ poll_remove(struct worker *w)
  */
 
 /*
- * Gives a listener of the fixed pool back what a worker may have changed on it
+ * Puts right what a worker of the fixed pool may have changed on a listener
  * for all that share it: status flags, timeouts, the length of the backlog.
- * What shutdown(2) did to it cannot be mended.
+ * What shutdown(2) did cannot be undone.
  */
 static void
 listener_restore(int fd)
@@ -797,7 +821,7 @@ listener_restore(int fd)
 		    strerror(errno));
 }
 
-/* Nobody waits any more, which ends an episode of saturation. */
+/* The backlog is empty, which ends an episode of saturation. */
 static void
 backlog_calm(void)
 {
@@ -807,9 +831,9 @@ backlog_calm(void)
 }
 
 /*
- * Accepts a connection.  Returns -1 if there is none, and all is calm, or if
- * none can be accepted: then not again until a worker has been released, or
- * for SHORT_RETRY.
+ * Accepts a connection and returns it.  -1 if there is none, or if there is a
+ * shortage: then it is tried again when a descriptor is closed, or after
+ * SHORT_RETRY.
  */
 static int
 conn_accept(void)
@@ -832,7 +856,7 @@ conn_accept(void)
 	return -1;
 }
 
-/* Accepts a connection that shall wait here.  Returns 0 if there is none. */
+/* Accepts a connection into listener.conns.  Returns 0 if it could not. */
 static int
 conn_wait(void)
 {
@@ -844,7 +868,7 @@ conn_wait(void)
 	return 1;
 }
 
-/* Takes the connection that has waited here for longest. */
+/* Takes the oldest connection out of listener.conns and returns it. */
 static int
 conn_next(void)
 {
@@ -857,9 +881,9 @@ conn_next(void)
 }
 
 /*
- * Keeps a connection for the next worker, before all that wait.  There is
- * always room: each was accepted for a worker that there was, and there is room
- * for as many as workers ever were at a time.
+ * Puts a connection back in front of listener.conns.  There is always room:
+ * each connection was accepted for a worker, and poll_reserve() made room for
+ * as many as there ever were workers at a time.
  */
 static void
 conn_keep(int conn)
@@ -911,7 +935,7 @@ worker_state(struct worker *w, enum state st)
 		poll_cold(w);
 }
 
-/* The worker with that process number, or NULL: some other child. */
+/* Returns the worker with that process id, or NULL. */
 static struct worker *
 worker_find(pid_t pid)
 {
@@ -926,8 +950,8 @@ worker_find(pid_t pid)
 }
 
 /*
- * In the child: arranges what a worker inherits and executes prog, or reports
- * on ex why not.  in is to be its descriptor 0, ctl its end of the control
+ * In the child: arranges what a worker inherits and executes prog, or writes a
+ * report to ex.  in becomes its descriptor 0 and, with -r, ctl its control
  * socket.
  */
 static void
@@ -945,9 +969,9 @@ worker_child(int in, int ctl, int ex)
 			goto fail;					\
 	} while (0)
 	/*
-	 * A group of its own, and if there is a terminal, nothing to do
-	 * with that.  Not always a session: Linux would schedule each worker
-	 * as if it were a user, which made the manager 15 % more expensive.
+	 * A process group of its own; a session, which cannot use the
+	 * terminal, only if there is a terminal: Linux schedules each session
+	 * as it does a user, which made the manager 15 % more expensive.
 	 */
 	TRY("process group", (terminal ? setsid() : setpgid(0, 0)) == -1);
 #ifdef __linux__
@@ -962,15 +986,16 @@ worker_child(int in, int ctl, int ex)
 	if (opt.variable)
 		TRY("dup2", dup2(ctl, CONTROL_FD) == -1);
 	TRY("setrlimit", setrlimit(RLIMIT_NOFILE, &caller_nofile) == -1);
-	/* Before unblocking, lest a SIGTERM meant for us is swallowed. */
+	/* Before unblocking, or a SIGTERM for this worker would be lost. */
 	memset(&sa, 0, sizeof(sa));
 	sigemptyset(&sa.sa_mask);
 	sa.sa_handler = SIG_DFL;
 	TRY("sigaction", sigaction(SIGPIPE, &sa, NULL) == -1);
 	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
 		/*
-		 * rc.d signals by command line, and ours is the manager's
-		 * still: what was meant for that is dropped, but SIGTERM.
+		 * pkill(1) finds us by the manager's command line, which is
+		 * still ours.  To ignore a signal drops what is pending of
+		 * it.  SIGTERM stays: it may be from the manager.
 		 */
 		sa.sa_handler = caught[i] == SIGTERM ? SIG_DFL : SIG_IGN;
 		TRY("sigaction", sigaction(caught[i], &sa, NULL) == -1);
@@ -990,8 +1015,8 @@ fail:
 }
 
 /*
- * Starts a worker in that state, TRIAL or STARTING.  Returns NULL with errno
- * if descriptors, memory or processes are short.
+ * Starts a worker, in state TRIAL or STARTING.  Returns NULL with errno if
+ * there is a shortage of descriptors, memory or processes.
  */
 static struct worker *
 worker_start(enum state st)
@@ -1035,8 +1060,8 @@ worker_start(enum state st)
 }
 
 /*
- * Closes what we hold of a worker.  The client of its connection, if it has one
- * still, learns it at once, also if some other process has a copy of that.
+ * Gives a worker up: closes its descriptors.  If it has a connection, that
+ * ends for the client at once, even if another process has a copy of it.
  */
 static void
 worker_cut(struct worker *w)
@@ -1051,7 +1076,7 @@ worker_cut(struct worker *w)
 	fd_close(&w->ctl);
 }
 
-/* SIGTERM is for the worker to handle; SIGKILL is for all its processes. */
+/* Sends SIGTERM to a worker, or SIGKILL to all of its process group. */
 static void
 worker_kill(struct worker *w, int sig)
 {
@@ -1061,12 +1086,12 @@ worker_kill(struct worker *w, int sig)
 	}
 	if (!w->reaped)
 		(void)kill(w->pid, sig);
-	/* Fails as long as the child has not made its group: it is alone. */
+	/* Fails if the child has not made its group yet; then it is alone. */
 	if (sig == SIGKILL)
 		(void)kill(-w->pid, sig);
 }
 
-/* Tells a worker to go; its connection, if it still has one, is closed. */
+/* Tells a worker to go.  Its connection, if it has one, is closed. */
 static void
 worker_stop(struct worker *w)
 {
@@ -1081,10 +1106,9 @@ worker_stop(struct worker *w)
  */
 
 /*
- * A worker died young.  That puts the program in doubt, unless a trial has
- * passed lately; even then if it is a storm, though for a storm alone not
- * again so soon.  If it goes on for long and trials pass, the administrator is
- * told once; but to end with status 0 is recycling, which is nothing to tell.
+ * A worker died young.  That puts the program in doubt unless a trial passed
+ * within TRIAL_VALID.  A storm does so even then, but only once in that time.
+ * If workers keep crashing young although trials pass, that is logged once.
  */
 static void
 death_young(enum end end)
@@ -1116,7 +1140,7 @@ death_young(enum end end)
 	}
 }
 
-/* Counts how a worker of the pool came to its end: the only place for that. */
+/* Counts the end of a worker that was not on trial, here and nowhere else. */
 static void
 death_count(const struct worker *w, enum end end)
 {
@@ -1132,7 +1156,7 @@ death_count(const struct worker *w, enum end end)
 	death_young(end);
 }
 
-/* Logs how many deaths of a kind have not been logged. */
+/* Logs how many more deaths of a kind there were. */
 static void
 death_more(struct kind *k)
 {
@@ -1150,8 +1174,8 @@ death_more(struct kind *k)
 }
 
 /*
- * Logs a death of the kind that key stands for: the first in a second whole,
- * the others as a number at its end, but with -v.
+ * Logs a death.  If one of the same kind, see joint, was logged less than a
+ * second ago, it is counted, and logged at LOG_DEBUG only.
  */
 static void
 death_log(int key, int prio, const char *fmt, ...)
@@ -1180,12 +1204,12 @@ death_log(int key, int prio, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* How grave it is that a worker ended like that. */
+/* Returns the level at which the end of a worker is logged. */
 static int
 death_level(const struct worker *w, enum end end, int ws)
 {
 	if (w->failed)
-		return LOG_DEBUG;	/* that was logged */
+		return LOG_DEBUG;	/* why was logged already */
 	switch (end) {
 	case ASKED:
 		return WIFEXITED(ws) || WTERMSIG(ws) == SIGTERM ||
@@ -1199,9 +1223,9 @@ death_level(const struct worker *w, enum end end, int ws)
 }
 
 /*
- * Ends what a dead worker has left in its process group: it may have the
- * client's connection, or the listener.  But who recycles itself may leave
- * somebody to finish a job.
+ * Ends what a dead worker left in its process group, which may have the
+ * client's connection or the listener.  A worker that recycled itself may
+ * leave a process behind to finish a job.
  */
 static void
 worker_leftovers(const struct worker *w, enum end end)
@@ -1216,7 +1240,7 @@ worker_leftovers(const struct worker *w, enum end end)
  * ---------- The pool: its size
  */
 
-/* How many workers the present generation has that serve or soon will. */
+/* Returns how many workers of the present generation take a place. */
 static size_t
 pool_count(void)
 {
@@ -1224,8 +1248,8 @@ pool_count(void)
 }
 
 /*
- * How many there may be, -r only: N, but for those that were released and are
- * slow to go, lest they pile up.
+ * Returns how many there may be, with -r: N less those that were released and
+ * have not gone yet, so that these do not pile up.
  */
 static size_t
 pool_places(void)
@@ -1235,7 +1259,7 @@ pool_places(void)
 	return opt.max > leaving ? opt.max - leaving : 0;
 }
 
-/* How many workers serve, or soon will, whatever their generation. */
+/* Returns how many workers of any generation serve, or soon will. */
 static size_t
 pool_serving(void)
 {
@@ -1249,7 +1273,7 @@ pool_serving(void)
 	return n;
 }
 
-/* A worker has joined the pool, in the place of a dead one if there is any. */
+/* Counts a worker that joined the pool as a restart if one had died. */
 static void
 pool_restarted(void)
 {
@@ -1260,9 +1284,9 @@ pool_restarted(void)
 }
 
 /*
- * When the next worker may be started in a pool of so many places: a time that
- * may have passed, or INT64_MAX if there is no place, or no use.  Places that
- * the storm keeps vacant for now count as taken.
+ * Returns when the next worker may be started in a pool of so many places: a
+ * time that may have passed, or INT64_MAX for never.  A place that the limit
+ * on storms keeps vacant counts as taken until the limit allows to fill it.
  */
 static int64_t
 pool_when(size_t places)
@@ -1277,9 +1301,10 @@ pool_when(size_t places)
 }
 
 /*
- * Lets old workers go until so many are left who serve: at once who has yet to
- * be executed or is idle, after the request who is busy.  The lost are on their
- * way out, which pool_reap() shall explain.  Returns how many are busy still.
+ * Lets workers of old generations go until keep of them are left: those that
+ * are not busy at once, the busy ones after their request.  Workers that are
+ * LOST stay, because SIGCHLD is about to tell why.  Returns how many were
+ * busy.
  */
 static size_t
 pool_release(size_t keep)
@@ -1307,7 +1332,7 @@ pool_release(size_t keep)
  * ---------- The end
  */
 
-/* Ends the patience with whoever is still there. */
+/* Kills all workers that were told to go, or are lost, and logs how many. */
 static void
 kill_all(void)
 {
@@ -1327,9 +1352,9 @@ kill_all(void)
 }
 
 /*
- * Begins to stop, with that exit status: at once who is idle, with -r who is
- * busy after that, and who is still there after grace milliseconds is killed.
- * Asked again, kills at once.
+ * Begins to stop, with exit status st: a worker that is busy is told to go
+ * after its request, all others at once, and those that are left after grace
+ * milliseconds are killed.  A second call kills them at once.
  */
 static void
 stop(int st, int64_t grace)
@@ -1355,21 +1380,24 @@ stop(int st, int64_t grace)
 	for (i = 0; i < listener.nconns; i++)
 		close(listener.conns[i]);
 	listener.nconns = 0;
-	/* The workers of a fixed pool have the listener, too. */
+	/* The workers of a fixed pool have the listener open as well. */
 	if (!opt.variable)
 		(void)shutdown(listener.fd, SHUT_RDWR);
 	fd_close(&listener.fd);
 	fd_close(&trial.fd);
 }
 
-/* The end: no worker is left.  After a failed start no socket is, either. */
+/*
+ * Ends the manager when no worker is left.  After a failed start this waits
+ * until start_wait() has removed the socket.
+ */
 static void
 finish(void)
 {
 	int	 i;
 
 	output_drain(OUTPUT_LAST);
-	/* Nobody is held up any more, and it should be known how it ended. */
+	/* Nothing else is to be done, so the log may take its time. */
 	log_patience(SECOND);
 	output_line();
 	output_dropped();
@@ -1384,7 +1412,7 @@ finish(void)
 	exit(ending.status);
 }
 
-/* For the set-up, before there is any worker. */
+/* Ends a start that fails before there is any worker, with a message. */
 static void
 fatal(const char *fmt, ...)
 {
@@ -1398,8 +1426,8 @@ fatal(const char *fmt, ...)
 }
 
 /*
- * The start has failed, and why: the shell is told, after what the workers
- * have printed.  The listener is closed at once for those who wait.
+ * Ends a start that fails.  Standard error gets what the workers have printed
+ * and then why.  Clients that wait in the backlog learn it at once.
  */
 static void
 start_fail(const char *why)
@@ -1410,7 +1438,10 @@ start_fail(const char *why)
 	stop(1, FAIL_GRACE);
 }
 
-/* A worker cannot be started, with that errno: the pool serves all the same. */
+/*
+ * A worker could not be started, with that errno.  A start fails; a pool that
+ * is up serves with what it has, and an episode of that is logged once.
+ */
 static void
 start_short(int error)
 {
@@ -1429,9 +1460,9 @@ start_short(int error)
  */
 
 /*
- * Begins a new generation of workers, of whom there is none yet.  Those of the
- * one before serve until all the new have been executed.  Workers of a fixed
- * pool that are still there from the reload before that are killed now.
+ * Begins a new generation, which has no worker yet: pool_fill() starts them.
+ * The one before serves until all the new workers have been executed.  Workers
+ * of a fixed pool that have not left since an earlier reload are killed.
  */
 static void
 pool_renew(void)
@@ -1449,7 +1480,7 @@ pool_renew(void)
 	pool.awaited = opt.min;
 }
 
-/* When the next trial is to begin: a time, or INT64_MAX if none is wanted. */
+/* Returns when the next trial is to begin, or INT64_MAX for never. */
 static int64_t
 trial_when(void)
 {
@@ -1463,8 +1494,8 @@ trial_when(void)
 }
 
 /*
- * The program works.  With -r the worker that has shown it becomes part of the
- * pool, unless nobody needs it; in the fixed pool it has gone.
+ * The trial has passed.  With -r its worker joins the pool if there is a place
+ * for it; in the fixed pool it has gone.
  */
 static void
 trial_pass(void)
@@ -1499,8 +1530,8 @@ trial_pass(void)
 }
 
 /*
- * The trial failed, and why.  A start ends; on SIGHUP the old workers stay; if
- * the program was in doubt, no worker is started until a trial passes.
+ * The trial failed, and why.  A start fails; a reload leaves the old workers;
+ * a program that was in doubt is broken from now on, until a trial passes.
  */
 static void
 trial_fail(const char *fmt, ...)
@@ -1537,9 +1568,8 @@ trial_fail(const char *fmt, ...)
 }
 
 /*
- * Puts a worker on trial: for a new generation if a SIGHUP (or the start)
- * asks for one, else because the program is in doubt or known to be broken.
- * In the fixed pool its descriptor 0 is trial.fd, which no client can reach.
+ * Puts a worker on trial: for a new generation if the start or a SIGHUP asks
+ * for one, else because the program is in doubt or broken.
  */
 static void
 trial_begin(void)
@@ -1554,13 +1584,13 @@ trial_begin(void)
 	if (trial.renews || trial.broken)
 		trial_fail("cannot start a worker: %s", strerror(errno));
 	else {
-		/* That says nothing of the program: the doubt stays. */
+		/* The program had no part in that, so the doubt stays. */
 		trial.next = now + SHORT_RETRY;
 		start_short(errno);
 	}
 }
 
-/* The worker on trial was reaped with status ws: it had passed, or it fails. */
+/* The worker on trial was reaped with status ws. */
 static void
 trial_dead(const struct worker *w, int ws)
 {
@@ -1584,7 +1614,7 @@ trial_dead(const struct worker *w, int ws)
  * ---------- What a worker says
  */
 
-/* Says what could not be executed, where and why. */
+/* Says why a worker was not executed.  Returns static memory. */
 static const char *
 worker_excuse(const struct report *rep)
 {
@@ -1596,7 +1626,7 @@ worker_excuse(const struct report *rep)
 		    "%s: %s", rep->call, strerror(rep->error));
 		return buf;
 	}
-	/* prog_look() was at start; a reload's prog may be another. */
+	/* What prog_look() saw at the start holds for a start only. */
 	if (rep->error == ENOENT && start.done)
 		hint = ", or its interpreter or dynamic loader is missing "
 		    "in the jail";
@@ -1618,7 +1648,7 @@ worker_excuse(const struct report *rep)
 	return buf;
 }
 
-/* Stops a worker that broke the protocol. */
+/* Stops a worker that broke the protocol, as what says. */
 static void
 worker_fault(struct worker *w, const char *what)
 {
@@ -1633,8 +1663,8 @@ worker_fault(struct worker *w, const char *what)
 }
 
 /*
- * The child executed prog, or reports why it could not; known once only.  From
- * here on it is the control socket that is polled.
+ * The exec pipe of a worker is readable: at its end prog was executed, and
+ * from now on the control socket is polled; else there is a report why not.
  */
 static void
 worker_executed(struct worker *w)
@@ -1667,12 +1697,12 @@ worker_executed(struct worker *w)
 		start_fail(worker_excuse(&rep));
 	else if (w->state == STARTING) {
 		death_log(-rep.error, LOG_ERR, "%s", worker_excuse(&rep));
-		/* No request can be the cause of that. */
+		/* No request can have caused that. */
 		trial.doubt = 1;
 	}
 }
 
-/* The cookie is back: so is the worker, and the connection is done with. */
+/* A worker has written its cookie back: its connection is done with. */
 static void
 worker_ack(struct worker *w)
 {
@@ -1690,10 +1720,10 @@ worker_ack(struct worker *w)
 }
 
 /*
- * The control socket is at its end.  A connection that the worker has not read
- * goes to another; one that it may have read is closed, never replayed: a
- * replay could run a request twice.  Most likely the worker is dying, so
- * SIGCHLD may explain it.
+ * A control socket is at its end.  A connection that is known to be unread
+ * goes to another worker; any other is closed, because the request might run
+ * twice.  Most likely the worker is dying, so SIGCHLD is given time to tell
+ * how.
  */
 static void
 worker_lost(struct worker *w, int unread)
@@ -1710,8 +1740,8 @@ worker_lost(struct worker *w, int unread)
 }
 
 /*
- * Reads what a worker has to say: the cookie of its connection, whole or in
- * pieces, and nothing else.  Returns whether there may be more.
+ * Reads what a worker has written: its cookie, whole or in pieces, or else it
+ * breaks the protocol.  Returns whether there may be more.
  */
 static int
 worker_read(struct worker *w)
@@ -1724,7 +1754,7 @@ worker_read(struct worker *w)
 	if (n <= 0) {
 		/*
 		 * On Linux ECONNRESET says that our message was never read.
-		 * The BSDs do not tell, hence there it may have been.
+		 * The BSDs do not say that, so there it may have been read.
 		 */
 		worker_lost(w, n == -1 && errno == ECONNRESET &&
 		    w->saidlen == 0);
@@ -1745,9 +1775,9 @@ worker_read(struct worker *w)
 }
 
 /*
- * Hands a connection to an idle worker.  1 if it has it; 0 if this worker
- * is no good any more, -1 if the kernel is short of something: then the
- * connection is still the caller's.
+ * Hands a connection and a new cookie to an idle worker.  Returns 1 if the
+ * connection is the worker's.  Else it is still the caller's: 0 if the worker
+ * was given up, -1 if there is a shortage.
  */
 static int
 worker_assign(struct worker *w, int conn)
@@ -1806,9 +1836,9 @@ worker_assign(struct worker *w, int conn)
 }
 
 /*
- * A worker was reaped with status ws.  What it said last is heard first, since
- * that decides whether its connection may go to another; then its end is judged
- * once.
+ * A worker was reaped with status ws.  First all is read that it wrote, since
+ * that decides what becomes of its connection; then its end is classified, and
+ * counted and logged accordingly.
  */
 static void
 worker_dead(struct worker *w, int ws)
@@ -1819,7 +1849,7 @@ worker_dead(struct worker *w, int ws)
 	worker_executed(w);
 	while (w->ctl != -1 && worker_read(w) > 0)
 		continue;
-	worker_cut(w);		/* another of its processes may have them */
+	worker_cut(w);		/* a child of it may hold the other ends */
 	output_drain(OUTPUT_TURNS);
 	output_line();
 
@@ -1846,7 +1876,7 @@ worker_dead(struct worker *w, int ws)
 	free(w);
 }
 
-/* Hears of all children that have ended. */
+/* Reaps all children that have ended. */
 static void
 pool_reap(void)
 {
@@ -1863,15 +1893,15 @@ pool_reap(void)
 }
 
 /*
- * What trial.due was set for has come: the worker on trial has lived for its
- * time, or it had passed and has not gone when told to.
+ * trial.due has come: the worker on trial has lived for TRIAL_TIME, or it had
+ * passed before and has not gone within TRIAL_GRACE.
  */
 static void
 trial_time(void)
 {
 	struct worker	*w;
 
-	/* News of its death may be as old as SIGNAL_CHECK. */
+	/* Its SIGCHLD may have been held back for SIGNAL_CHECK. */
 	pool_reap();
 	if ((w = trial.w) == NULL || now < trial.due)
 		return;
@@ -1884,7 +1914,7 @@ trial_time(void)
 	else if (opt.variable)
 		trial_pass();
 	else {
-		/* A pool may have no place for one more: it goes first. */
+		/* The pool may need the place that it takes. */
 		trial.passed = 1;
 		trial.due = now + TRIAL_GRACE;
 		worker_kill(w, SIGTERM);
@@ -1896,10 +1926,10 @@ trial_time(void)
  */
 
 /*
- * Starts a worker for the pool.  Returns 0 if it could not: the pool serves
- * with what it has, and it is tried again in a while or when a worker has gone;
- * a start is over.  There may be no room for an old and a new generation: then
- * an old worker goes for each that is new.
+ * Starts a worker for the pool.  Returns 0 if it could not: then a start
+ * fails, and else it is tried again after SHORT_RETRY, or when a worker has
+ * gone.  A reload may find no room for two generations: then an old worker
+ * goes for each new one that is missing.
  */
 static int
 pool_start(void)
@@ -1928,8 +1958,8 @@ pool_start(void)
 }
 
 /*
- * Starts what is missing to n workers, a slice in a turn, so that meanwhile
- * connections are handed out.
+ * Starts workers that are missing to n, at most SLICE in a turn, so that
+ * connections are handed out meanwhile.
  */
 static void
 pool_fill(void)
@@ -1941,14 +1971,14 @@ pool_fill(void)
 			return;
 }
 
-/* Tells that the start has succeeded, and leaves the caller's terminal. */
+/* The start has succeeded: tells start_wait(), leaves the caller's terminal. */
 static void
 start_report(void)
 {
 	int	 fd;
 
 	start.done = 1;
-	/* Who starts us should not have to find out that nothing is logged. */
+	/* The log cannot tell that there is none. */
 	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT))
 		warnx("no syslogd: messages are lost unless -d shows them");
 	/* Cannot fail: all these are open. */
@@ -1959,14 +1989,14 @@ start_report(void)
 		    opt.min, opt.min == 1 ? "" : "s", opt.prog[0], opt.jail,
 		    opt.sockpath);
 	else {
-		/* Nobody was told that we are here: then we must not be. */
+		/* It was killed.  A manager that nobody asked for must end. */
 		logit(LOG_ERR, "the starting process is gone: stopping");
 		stop(1, LEAVE_GRACE);
 	}
 	fd_close(&start.fd);
 }
 
-/* Lets the old generation go when the new one has been executed. */
+/* Lets the old generation go if all of the new one has been executed. */
 static void
 pool_renewed(void)
 {
@@ -1984,9 +2014,9 @@ pool_renewed(void)
 }
 
 /*
- * How many busy workers are about to come back: their client has its answer and
- * has closed the connection, but we have not heard of that yet.  Those whose
- * client left longer ago are busy with something.
+ * Returns how many busy workers are about to be idle: their client has closed
+ * the connection, but their cookie is not back yet.  A worker whose client did
+ * so more than LEFT_TIME ago is busy with something.
  */
 static size_t
 pool_returning(void)
@@ -2012,13 +2042,14 @@ pool_returning(void)
 }
 
 /*
- * Nobody is idle and connections wait.  There are as many accepted ones here
- * as workers have been started for them, and whoever comes first has the next,
- * so that a connection does not depend on a worker that has yet to initialise
- * itself.  Another worker is started, one in a turn, unless those who are about
- * to come back suffice: a client may return with its next request before its
- * worker does, and two clients are no reason for a third worker.  If there is
- * no place for one, that is saturation, told once if it lasts.
+ * Connections wait and no worker is idle.  For each worker that is being
+ * started one connection is accepted into listener.conns; whichever worker is
+ * idle first gets it, so that no connection depends on a worker that may take
+ * long to initialise itself.  One more worker is started, at most one in a
+ * turn, unless a busy one is about to be idle: a client may be back with its
+ * next request before its worker is, and two clients are no reason for a third
+ * worker.  If there is no place for one more, that is saturation, which is
+ * logged if it lasts.
  */
 static void
 pool_grow(void)
@@ -2054,11 +2085,12 @@ pool_grow(void)
 }
 
 /*
- * Hands out connections while there are any, and idle workers to have them:
- * first those that wait here, then those of the backlog.  Whether there is
- * another is asked of poll(2): an accept4(2) in vain costs 3 us on Linux, not
- * 0.2, which was 6 % of the time per request with 4 workers.  Not when all N
- * are busy: then there nearly always is.
+ * Hands connections to idle workers while there are both: first those in
+ * listener.conns, then those of the backlog.  After the first, poll(2) is
+ * asked whether there is another, because on Linux an accept4(2) in vain costs
+ * 3 us, and a poll(2) 0.2; that was 6 % of the time per request with 4
+ * workers.  When all N are busy it is not asked, since then nearly always there
+ * is one.
  */
 static void
 pool_accept(void)
@@ -2091,8 +2123,8 @@ pool_accept(void)
 }
 
 /*
- * Releases workers above n that were idle for too long, oldest first, all that
- * are due.  The lost do not count: they are not about to serve.
+ * Releases the workers above n that have been idle for -w, the longest idle
+ * first.  Those that are STARTING or LOST do not count towards n.
  */
 static void
 pool_shrink(void)
@@ -2107,14 +2139,14 @@ pool_shrink(void)
 		    "idleness", (long)w->pid,
 		    (long long)(now - w->since) / SECOND);
 		worker_stop(w);
-		/* There are too many: nobody has to be replaced any more. */
+		/* There are more than n: no dead worker is replaced. */
 		pool.vacant = storm.owed = 0;
 	}
 }
 
 /*
- * One line for SIGUSR1 and SIGINFO, at the end of a turn of the loop, when the
- * dead have been replaced.
+ * Logs the line that SIGUSR1 and SIGINFO ask for, at the end of a turn of the
+ * loop, when dead workers have been replaced.
  */
 static void
 status(void)
@@ -2136,7 +2168,7 @@ status(void)
  * ---------- The loop
  */
 
-/* When something is to be done though nothing happens; INT64_MAX: never. */
+/* Returns when the loop must go on without an event; INT64_MAX: never. */
 static int64_t
 deadline(void)
 {
@@ -2182,10 +2214,10 @@ deadline(void)
 }
 
 /*
- * Handles what n descriptors of the last ppoll(2) reported.  They are noted
- * first, since to handle one may move or close others.  Who has just been
- * executed is heard before who came back, so that the latter is the first to
- * be handed a connection.
+ * Handles what the last ppoll(2) reported of n descriptors.  They are
+ * collected first, since to handle one may move the slots of others.  Workers
+ * that have just been executed are handled before those that are done with a
+ * connection, so that the latter are the first to get another.
  */
 static void
 events(int n)
@@ -2225,7 +2257,7 @@ events(int n)
 		polled.calm = 1;
 }
 
-/* Acts on the signals that the last ppoll(2) let in; to stop beats SIGHUP. */
+/* Acts on the signals that ppoll(2) let in.  A stop goes before a SIGHUP. */
 static void
 signals(void)
 {
@@ -2250,7 +2282,7 @@ signals(void)
 	}
 }
 
-/* Does what is due. */
+/* Does what is due, see deadline(). */
 static void
 timers(void)
 {
@@ -2278,9 +2310,9 @@ timers(void)
 }
 
 /*
- * The loop.  Its order matters: what workers said is heard before they are
- * reaped and before others are started; waiting connections are handed out
- * before a worker is thought to be superfluous.
+ * The loop.  Its order matters: what workers wrote is read before they are
+ * reaped and before others are started, and connections are handed out before
+ * a worker is found to be idle for too long.
  */
 static void
 loop(void)
@@ -2311,7 +2343,7 @@ loop(void)
 		    due == INT64_MAX ? NULL : &ts, &waitmask);
 		now = clock_ms();
 		if (n == -1 && errno != EINTR) {
-			/* Out of kernel memory: the signals will do for now. */
+			/* Short of memory in the kernel: wait a while. */
 			ts.tv_sec = 0;
 			ts.tv_nsec = RETRY_MIN * 1000000;
 			(void)ppoll(NULL, 0, &ts, &waitmask);
@@ -2341,8 +2373,8 @@ loop(void)
  */
 
 /*
- * Ends with status 1, saying what is wrong with the command line and, on
- * the same line, what it may be.
+ * Ends with status 1 and one line: what is wrong with the command line, and
+ * what it may be.
  */
 static void
 usage(const char *fmt, ...)
@@ -2359,7 +2391,7 @@ usage(const char *fmt, ...)
 	exit(1);
 }
 
-/* The value of a numeric option, or exit. */
+/* Returns the value of a numeric option, or ends with a message. */
 static int
 number(int flag, const char *arg, int low, int high)
 {
@@ -2373,7 +2405,10 @@ number(int flag, const char *arg, int low, int high)
 	return n;
 }
 
-/* Finds a user by name or by a number that has a passwd entry. */
+/*
+ * Finds a user by name, or by a number that has a passwd entry, or ends with a
+ * message.
+ */
 static void
 user(int flag, const char *arg, uid_t *uid, gid_t *gid)
 {
@@ -2391,9 +2426,9 @@ user(int flag, const char *arg, uid_t *uid, gid_t *gid)
 }
 
 /*
- * Makes sure of descriptors 0 to 2, keeps /dev/null at CONTROL_FD, where it
- * holds the place of the workers' control socket, and closes all others:
- * what the caller left open is nobody's here.
+ * Makes sure that descriptors 0 to 2 are open, and that nullfd is CONTROL_FD,
+ * so that nothing else gets the number of the workers' control socket.  Closes
+ * all others that the caller left open.
  */
 static void
 descriptors_open(void)
@@ -2411,10 +2446,10 @@ descriptors_open(void)
 }
 
 /*
- * Raises the manager's own limit of descriptors, if it may be short, as far
- * as the caller's hard limit goes.  A worker with a connection takes two, and
- * so does one that has yet to be executed; while a pool is replaced there are
- * those on trial, and perhaps the busy ones of two pools before.
+ * Raises the manager's limit of descriptors, if it may be too low, up to the
+ * caller's hard limit.  A worker takes two: with -r its control socket, and
+ * its connection or its exec pipe.  After two reloads there may be busy
+ * workers of three generations.
  */
 static void
 descriptors_limit(void)
@@ -2435,10 +2470,9 @@ descriptors_limit(void)
 }
 
 /*
- * With -d the workers have the caller's terminal, if there is one.  They shall
- * not take it over, see worker_child(), and what they write goes to it by
- * descriptors that are opened anew, for writing only, since else they could
- * read what is typed there.
+ * With -d the workers' standard output and standard error may be the caller's
+ * terminal.  It is opened again for writing only, or they could read what is
+ * typed there.  They cannot take it over either, see worker_child().
  */
 static void
 terminal_narrow(void)
@@ -2473,10 +2507,10 @@ on_signal(int sig)
 }
 
 /*
- * Gives each signal its default back, whatever the caller ignored, since
- * workers will inherit it, and blocks them all.  ppoll(2) lets in what is
- * caught and what stops or continues a process.  All others stay blocked: they
- * mean nothing to the manager.
+ * Blocks all signals.  ppoll(2) lets in those that are caught and those that
+ * stop or continue a process; all others mean nothing to the manager.  A
+ * signal that the caller ignored gets its default back, because workers
+ * inherit that.
  */
 static void
 signals_init(void)
@@ -2493,7 +2527,7 @@ signals_init(void)
 	if (sigprocmask(SIG_SETMASK, &all, NULL) == -1)
 		err(1, "sigprocmask");
 	memset(&sa, 0, sizeof(sa));
-	/* Blocks nothing, so that all that is pending comes at once. */
+	/* Blocks nothing, so that one ppoll(2) lets in all that is pending. */
 	sigemptyset(&sa.sa_mask);
 	sa.sa_handler = SIG_DFL;
 	for (sig = 1; sig < NSIG; sig++)
@@ -2511,7 +2545,7 @@ signals_init(void)
 		sigdelset(&waitmask, stops[i]);
 }
 
-/* The address of a name in the working directory, short enough. */
+/* Sets an address to a name in the working directory, which fits. */
 static void
 sock_address(struct sockaddr_un *sun, const char *name)
 {
@@ -2520,7 +2554,7 @@ sock_address(struct sockaddr_un *sun, const char *name)
 	(void)strlcpy(sun->sun_path, name, sizeof(sun->sun_path));
 }
 
-/* What connect(2) says: errno, or 0. */
+/* Returns the errno of connect(2), or 0. */
 static int
 sock_ask(int fd, const struct sockaddr_un *sun)
 {
@@ -2529,19 +2563,18 @@ sock_ask(int fd, const struct sockaddr_un *sun)
 }
 
 /*
- * Whether a stream socket that some process has open is a dead listener
- * nevertheless: a process that a worker has left behind may hold one that was
- * shut down.  Ends if that cannot be found out.
+ * Returns whether a stream socket that some process has open is dead: a
+ * process that a worker left behind may hold a listener that was shut down.
+ * Ends with a message if that cannot be found out.
  *
- * A stream that is connected already cannot connect again, so it may ask
- * without being noticed.  Linux looks at the listener first: ECONNREFUSED if it
- * is dead, EAGAIN if its backlog is full, else EISCONN.  The BSDs and macOS
- * look at our socket first and say EISCONN always, even for a directory.  There
- * we must knock: a live server has a client that is gone at once.  They say
- * ECONNREFUSED for a full backlog, too, hence several tries.  A server that
- * works takes a connection in that time, and we are as likely to be
- * the next in the backlog as its clients are.  One whose backlog is full for
- * all that time, as far as we see, serves nobody: it is taken for dead.
+ * The first question is asked with a stream that is connected already, so no
+ * server notices.  Linux looks at the listener first: ECONNREFUSED if it is
+ * dead, EAGAIN if its backlog is full, else EISCONN.  The BSDs and macOS look
+ * at our socket first and say EISCONN even for a directory.  There we must
+ * really connect, and a live server gets a client that is gone at once.  They
+ * say ECONNREFUSED also for a full backlog, so we try for PROBE_TIME: a server
+ * that works accepts connections in that time, and we may be the next in the
+ * backlog.  One whose backlog is full at each try is taken for dead.
  */
 static int
 sock_dead(struct sockaddr_un *sun)
@@ -2587,15 +2620,15 @@ sock_dead(struct sockaddr_un *sun)
 }
 
 /*
- * Ends unless the path is free or has a leftover: a socket to which nobody can
- * connect.  We ask with a datagram socket first, since a server would notice
- * a stream.  Linux and the BSDs look whether a process has the socket open
- * first, ECONNREFUSED, and at the types second, EPROTOTYPE.
+ * Ends with a message unless the path is free or has a leftover: a socket to
+ * which nobody can connect.  The first question is asked with a datagram
+ * socket, which no server notices.  Linux and the BSDs say ECONNREFUSED if no
+ * process has the socket open, else EPROTOTYPE.
  *
- * connect(2) follows a symbolic link that somebody puts there after our look
- * at it.  Then another socket is asked, which does no harm: nothing is sent,
- * and our answer is wrong only for who can replace the socket anyhow.  On
- * return the working directory may be sockdir.
+ * connect(2) follows a symbolic link that somebody puts there after our
+ * fstatat(2).  Then another socket is asked, which does no harm: nothing is
+ * sent, and only somebody who could as well replace the socket gets a wrong
+ * answer.  On return the working directory may be sock.dir.
  */
 static void
 sock_probe(void)
@@ -2633,10 +2666,10 @@ sock_probe(void)
 }
 
 /*
- * Opens a directory, component by component, and returns the descriptor.  A
- * symbolic link is followed only if it is in a directory in which nobody but
- * root can make one, as /var/run may be: else whoever has a directory on the
- * way could have the socket made anywhere.  Ends if that is impossible.
+ * Opens a directory, component by component, and returns the descriptor, or
+ * ends with a message.  A symbolic link, as /var/run may be, is followed only
+ * in a directory where nobody but root can make one: else the owner of a
+ * directory on the way could have the socket made anywhere.
  */
 static int
 sock_walk(char *dir)
@@ -2671,8 +2704,8 @@ sock_walk(char *dir)
 }
 
 /*
- * Splits sockpath into its directory, which is opened as sockdir, and
- * sockname.  The path is looked up this once only.  Ends if that is impossible.
+ * Splits sockpath into its directory, which is opened as sock.dir, and
+ * sock.name, or ends with a message.  The path is not looked up again.
  */
 static void
 sock_place(void)
@@ -2682,7 +2715,7 @@ sock_place(void)
 
 	if (opt.sockpath[0] == '\0')
 		errx(1, "-s: socket path is empty");
-	/* Made by a shorter name, but clients need the whole path. */
+	/* We need the last component only, but clients the whole path. */
 	if (strlcpy(dir, opt.sockpath, sizeof(dir)) >= sizeof(dir))
 		errx(1, "-s %s: path is too long for a socket, at most %zu "
 		    "bytes", opt.sockpath, sizeof(dir) - 1);
@@ -2700,10 +2733,10 @@ sock_place(void)
 }
 
 /*
- * Makes a stream socket in the working directory, with mode 0660 at once and
- * the status flag.  It has its final name already there, since that is what
- * fstat(1), ss(8) and their like show for as long as it lives.  Returns the
- * descriptor, or -1 after a message.
+ * Makes a stream socket in the working directory, with mode 0660 from the
+ * beginning and the status flag.  It gets its final name, because fstat(1) and
+ * ss(8) show the name that was bound.  Returns the descriptor, or -1 after a
+ * message.
  */
 static int
 sock_bind(int flag)
@@ -2734,10 +2767,10 @@ sock_bind(int flag)
 /*
  * Makes the listening socket in the directory priv, which is ours alone, and
  * moves it to its place.  Nobody else can exchange a name in priv, or reach a
- * socket there whose owner or mode is not yet right.  The fixed pool's trialfd
- * has the same type and backlog, but its name is removed before it listens, so
- * that no client can ever connect to it.  The working directory becomes the one
- * that is open as cwd.  Returns 0, or -1 after a message.
+ * socket there whose owner or mode is not yet right.  For the fixed pool
+ * trial.fd is made like it, but its name is removed before it listens, so that
+ * no client can ever connect to it.  On success the working directory is the
+ * one that is open as cwd.  Returns 0, or -1 after a message.
  */
 static int
 sock_make(int priv, int cwd)
@@ -2764,7 +2797,7 @@ sock_make(int priv, int cwd)
 		return -1;
 	if (fstatat(priv, sock.name, &sock.st, AT_SYMLINK_NOFOLLOW) == -1)
 		warn("%s", opt.sockpath);
-	/* A default ACL of the directory may have narrowed it. */
+	/* A default ACL of the directory may have changed the mode. */
 	else if ((sock.st.st_mode & 07777) != 0660 &&
 	    fchmodat(priv, sock.name, 0660, 0) == -1)
 		warn("cannot set the mode of socket %s", opt.sockpath);
@@ -2785,9 +2818,9 @@ sock_make(int priv, int cwd)
 }
 
 /*
- * Makes a directory in sockdir that is ours alone, and returns a descriptor of
- * it, its name in name.  What was opened is looked at, because the name may
- * have been given to another meanwhile.  -1 after a message.
+ * Makes a directory in sock.dir that is ours alone, stores its name in name,
+ * and returns a descriptor of it, or -1 after a message.  What was opened is
+ * looked at, because somebody may have put another directory there meanwhile.
  */
 static int
 sock_private(char *name, size_t size)
@@ -2798,7 +2831,7 @@ sock_private(char *name, size_t size)
 	int		 fd, made, tries = 100;
 
 	do {
-		/* Need not be secret: a name that exists is not taken. */
+		/* It may be guessed: mkdirat(2) does not take what exists. */
 		(void)clock_gettime(CLOCK_REALTIME, &ts);
 		(void)snprintf(name, size, ".kfcgi.%08x",
 		    (unsigned int)ts.tv_nsec << 2 ^ (unsigned int)ts.tv_sec ^
@@ -2829,23 +2862,23 @@ sock_private(char *name, size_t size)
 }
 
 /*
- * Opens the listening socket.  Everything that can be judged before, the jail
- * and what is at the socket's path, is judged before anything is touched.
+ * Opens the listening socket, or ends with a message.  The jail and what is at
+ * the socket's path are looked at before anything is touched.
  *
- * The directory may belong to somebody else, who may exchange every name in
- * it at any time, while we are root.  Hence
- *  1. it is opened once and not looked up by its path again, see sock_place();
+ * The directory may belong to somebody else, who may exchange every name in it
+ * at any time, while we are root.  Hence
+ *  1. it is opened once and its path is not used again, see sock_place();
  *  2. the socket is made in a directory of our own inside it, into which
  *     nobody else can reach, see sock_private() and sock_make();
  *  3. the finished socket gets its name by renameat(2), which replaces what
  *     has that name without following it; from then on nothing is changed by
  *     that name.
- * Whoever owns the directory can so remove or replace the socket, and make
- * the start fail, but nothing else.
+ * So the owner of the directory can remove or replace the socket, and make the
+ * start fail, but can do nothing else.
  *
- * If we are killed in between, an empty .kfcgi.XXXXXXXX, or one with a socket
- * that nobody has open, is left.  On return the working directory is that of
- * the caller if the jail is relative to it, else the root.
+ * If we are killed in between, a directory .kfcgi.XXXXXXXX is left, empty or
+ * with a dead socket.  On return the working directory is that of the caller
+ * if the jail is a relative path, else the root.
  */
 static void
 sock_open(void)
@@ -2868,16 +2901,16 @@ sock_open(void)
 	made = sock_make(priv, cwd);
 	close(priv);
 	close(cwd);
-	/* Fails, and shall, if somebody has moved it or put another there. */
+	/* Fails if somebody has moved it or filled another: not our loss. */
 	(void)unlinkat(sock.dir, name, AT_REMOVEDIR);
 	if (made == -1)
 		exit(1);
 }
 
 /*
- * Takes the socket back after a failed start, if it is still ours.  Whoever
- * exchanges it in the instant between look and removal loses something of the
- * directory that is at that person's disposal.
+ * Removes the socket after a failed start, if it is still ours.  Only the
+ * owner of the directory can exchange it between fstatat(2) and unlinkat(2),
+ * and would lose a file of that directory.
  */
 static void
 sock_remove(void)
@@ -2889,6 +2922,7 @@ sock_remove(void)
 		(void)unlinkat(sock.dir, sock.name, 0);
 }
 
+/* Passes a signal for the process that waits on to the manager. */
 static void
 on_signal_start(int sig)
 {
@@ -2900,9 +2934,10 @@ on_signal_start(int sig)
 }
 
 /*
- * Waits for the manager's word, a byte on fd.  Without it the start has
- * failed, which the manager has explained: removes the socket, if it is
- * still ours.  pid is the manager, our child, or 0 if we are its child.
+ * Waits for a byte on fd, which says that the start has succeeded, and ends
+ * with status 0.  At end-of-file it has failed, and the manager has said why:
+ * removes the socket and ends with status 1.  pid is the manager if that is
+ * our child, else 0.
  */
 static void
 start_wait(int fd, int pid)
@@ -2913,7 +2948,7 @@ start_wait(int fd, int pid)
 	int		 ws;
 
 	if (pid != 0) {
-		/* A signal to this process is meant for the start. */
+		/* Whoever stops this process means the start. */
 		manager = pid;
 		memset(&sa, 0, sizeof(sa));
 		sigemptyset(&sa.sa_mask);
@@ -2940,10 +2975,10 @@ start_wait(int fd, int pid)
 }
 
 /*
- * Splits off the process that keeps its privileges until the start has come
- * out, because a start that fails must take its socket back.  It is the one
- * the shell waits for, unless -d: then it is a child, and the manager stays
- * in the foreground.
+ * Splits into the manager, which returns, and the process that waits for the
+ * outcome of the start in start_wait(), as root and outside the jail, since it
+ * may have to remove the socket.  The manager is the child, or with -d, where
+ * it stays in the foreground, the parent.
  */
 static void
 detach(void)
@@ -2974,7 +3009,7 @@ detach(void)
 		start_wait(p[0], pid);
 	}
 	close(p[0]);
-	/* A way out of the jail, which the manager must not have. */
+	/* An open directory would be a way out of the jail. */
 	fd_close(&sock.dir);
 	start.fd = p[1];
 	manager = getpid();
@@ -2985,9 +3020,9 @@ detach(void)
 }
 
 /*
- * Enters the jail and drops privileges for good.  Without -U the
- * manager stays root, to be able to signal workers that do the same or that
- * drop privileges by themselves.
+ * Enters the jail and drops privileges for good, or ends with a message.
+ * Without -U the manager stays root, as the workers do, and can signal those
+ * that drop their privileges themselves.
  */
 static void
 jail_enter(void)
@@ -3015,8 +3050,8 @@ jail_enter(void)
 }
 
 /*
- * Has a look at prog while we may: later pledge(2) forbids it, and execve(2)
- * says ENOENT for a missing interpreter, too.
+ * Notes whether prog is there, since execve(2) says ENOENT also for a missing
+ * interpreter.  After pledge(2) we could not look any more.
  */
 static void
 prog_look(void)
