@@ -175,7 +175,7 @@ TAILQ_HEAD(workers, worker);
 
 #define NO_GEN		-1
 
-/* The command line.  Nothing is changed in it after main(). */
+/* The command line.  Only options() changes it. */
 static struct {
 	int		 debug;		/* -d */
 	int		 variable;	/* -r */
@@ -2426,6 +2426,81 @@ user(int flag, const char *arg, uid_t *uid, gid_t *gid)
 }
 
 /*
+ * Reads the command line into opt, or ends with a message.  What depends on
+ * another option is set when all have been read.
+ */
+static void
+options(int argc, char *argv[])
+{
+	int	 c, maxset = 0, backlogset = 0;
+
+	opterr = 0;
+	opt.sockuid = opt.procuid = getuid();
+	opt.sockgid = opt.procgid = getgid();
+
+	/* The plus makes glibc stop at prog, as the others do. */
+	while ((c = getopt(argc, argv, "+dl:n:N:p:rs:u:U:vw:")) != -1)
+		switch (c) {
+		case 'd':
+			opt.debug = 1;
+			break;
+		case 'l':
+			opt.backlog = number(c, optarg, 1, INT_MAX);
+			backlogset = 1;
+			break;
+		case 'n':
+			opt.min = number(c, optarg, 1, WORKERS_MAX);
+			break;
+		case 'N':
+			opt.max = number(c, optarg, 1, WORKERS_MAX * 2);
+			maxset = 1;
+			break;
+		case 'p':
+			opt.jail = optarg;
+			break;
+		case 'r':
+			opt.variable = 1;
+			break;
+		case 's':
+			opt.sockpath = optarg;
+			break;
+		case 'u':
+			user(c, optarg, &opt.sockuid, &opt.sockgid);
+			break;
+		case 'U':
+			user(c, optarg, &opt.procuid, &opt.procgid);
+			opt.procuser = optarg;
+			break;
+		case 'v':
+			opt.verbose = 1;
+			break;
+		case 'w':
+			opt.waittime = (int64_t)SECOND *
+			    number(c, optarg, 0, INT_MAX);
+			break;
+		default:
+			if (optopt != 0 && strchr("lnNpsuUw", optopt) != NULL)
+				usage("-%c: needs a value", optopt);
+			usage("-%c: unknown option", optopt);
+		}
+	argv += optind;
+	argc -= optind;
+
+	if (argc == 0)
+		usage("no prog given");
+	opt.prog = argv;
+	if (!maxset)
+		opt.max = opt.min * 2;
+	if (opt.variable && opt.max < opt.min)
+		errx(1, "-N %zu: must not be below -n, which is %zu", opt.max,
+		    opt.min);
+	if (!opt.variable)
+		opt.max = opt.min;
+	if (!backlogset)
+		opt.backlog = (int)opt.max * 2;
+}
+
+/*
  * Makes sure that descriptors 0 to 2 are open, and that nullfd is CONTROL_FD,
  * so that nothing else gets the number of the workers' control socket.  Closes
  * all others that the caller left open.
@@ -3065,74 +3140,8 @@ prog_look(void)
 int
 main(int argc, char *argv[])
 {
-	int	 c, maxset = 0, backlogset = 0;
-
 	descriptors_open();
-
-	opterr = 0;
-	opt.sockuid = opt.procuid = getuid();
-	opt.sockgid = opt.procgid = getgid();
-
-	/* The plus makes glibc stop at prog, as the others do. */
-	while ((c = getopt(argc, argv, "+dl:n:N:p:rs:u:U:vw:")) != -1)
-		switch (c) {
-		case 'd':
-			opt.debug = 1;
-			break;
-		case 'l':
-			opt.backlog = number(c, optarg, 1, INT_MAX);
-			backlogset = 1;
-			break;
-		case 'n':
-			opt.min = number(c, optarg, 1, WORKERS_MAX);
-			break;
-		case 'N':
-			opt.max = number(c, optarg, 1, WORKERS_MAX * 2);
-			maxset = 1;
-			break;
-		case 'p':
-			opt.jail = optarg;
-			break;
-		case 'r':
-			opt.variable = 1;
-			break;
-		case 's':
-			opt.sockpath = optarg;
-			break;
-		case 'u':
-			user(c, optarg, &opt.sockuid, &opt.sockgid);
-			break;
-		case 'U':
-			user(c, optarg, &opt.procuid, &opt.procgid);
-			opt.procuser = optarg;
-			break;
-		case 'v':
-			opt.verbose = 1;
-			break;
-		case 'w':
-			opt.waittime = (int64_t)SECOND *
-			    number(c, optarg, 0, INT_MAX);
-			break;
-		default:
-			if (optopt != 0 && strchr("lnNpsuUw", optopt) != NULL)
-				usage("-%c: needs a value", optopt);
-			usage("-%c: unknown option", optopt);
-		}
-	argv += optind;
-	argc -= optind;
-
-	if (argc == 0)
-		usage("no prog given");
-	opt.prog = argv;
-	if (!maxset)
-		opt.max = opt.min * 2;
-	if (opt.variable && opt.max < opt.min)
-		errx(1, "-N %zu: must not be below -n, which is %zu", opt.max,
-		    opt.min);
-	if (!opt.variable)
-		opt.max = opt.min;
-	if (!backlogset)
-		opt.backlog = (int)opt.max * 2;
+	options(argc, argv);
 	if (geteuid() != 0)
 		errx(1, "need root privileges");
 
