@@ -46,10 +46,11 @@
  *
  * An accepted connection is in listener.conns while it waits for a worker, in
  * its worker's conn while that is busy, and closed when the cookie is back
- * (worker_ack) or when the worker is given up (worker_cut).
+ * (worker_ack), when the worker is given up (worker_cut), or at the end if it
+ * has no worker yet (stop).
  *
  * All signals are blocked except inside ppoll(2), the only place where the
- * manager waits.
+ * manager waits until it ends.
  */
 
 #include "compat/compat.h"
@@ -92,33 +93,38 @@
 
 /* Times, in milliseconds. */
 #define SECOND		1000
+#define NS		1000000		/* nanoseconds in one */
 #define TRIAL_TIME	1000		/* shorter lives end young */
 #define TRIAL_GRACE	500		/* for a worker that passed to leave */
 #define TRIAL_VALID	10000		/* after one passed, no doubt */
-#define RETRY_MIN	100		/* from a failed trial to the next; */
-#define RETRY_MAX	10000		/* it doubles up to that */
+#define RETRY_MIN	100		/* first pause after a failed trial */
+#define RETRY_MAX	10000		/* longest pause; it doubles */
+#define STORM_PAUSE	10000		/* between trials because of storms */
+#define ROW_GAP		10000		/* so long without crash ends a row, */
+#define ROW_LONG	10000		/* and a row so long is logged */
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
 #define GROW_WAIT	10		/* for a worker that is coming back */
-#define LEFT_TIME	100		/* since its client left: it is one */
-#define FULL_TIME	100		/* of saturation, then it is told */
-#define EPISODE		20000		/* without it, then it is told again */
-#define SETTLE		100		/* without an event, then all is calm */
-#define SIGNAL_CHECK	10		/* at most between looks for signals */
+#define LEFT_TIME	100		/* which it is so long after a hangup */
+#define FULL_TIME	100		/* of saturation until it is logged */
+#define EPISODE		20000		/* of calm until it is logged again */
+#define SETTLE		100		/* without an event: all are polled */
+#define POLL_RETRY	100		/* when ppoll(2) lacks memory */
+#define SIGNAL_CHECK	10		/* longest time between two looks */
 #define PROBE_TIME	1000		/* for a busy server to take us */
 #define PROBE_PAUSE	20		/* from one look to the next */
 
 #define SLICE		8		/* workers started in a turn */
-#define STORM		100		/* young deaths in a second */
+#define STORM		100		/* young deaths, restarts in a second */
 #define KINDS		8		/* of death, joined in the log */
 
 #define LINE_SIZE	1000		/* bytes of output in a syslog line */
 #define LINES_MAX	100		/* lines of output in a second */
 #define OUTPUT_CHUNK	16384		/* bytes of it read at a time */
-#define OUTPUT_TURNS	8		/* times it is read for a death */
-#define OUTPUT_LAST	64		/* and at the end */
+#define OUTPUT_TURNS	8		/* reads at most when a worker died */
+#define OUTPUT_LAST	64		/* reads at most at the end */
 #define WORDS_SIZE	8192		/* bytes of it shown if a start fails */
 
 enum state {
@@ -145,7 +151,7 @@ struct worker {
 	int		 exec;		/* pipe, closed by execve(2); or -1 */
 	int		 ctl;		/* control socket, with -r; or -1 */
 	int		 conn;		/* its connection, or -1 */
-	int64_t		 left;		/* when conn was seen hung up, or 0 */
+	int64_t		 hungup;	/* when conn was seen so, or 0 */
 	uint64_t	 cookie;	/* of conn */
 	unsigned char	 said[2 * sizeof(uint64_t)]; /* what it wrote back */
 	size_t		 saidlen;
@@ -225,7 +231,10 @@ static struct {
 	struct stat	 st;		/* what we made, to recognise it */
 } sock = { .dir = -1, .name = "" };
 
-/* The end of the manager: set once by stop(). */
+/*
+ * The end of the manager.  A start that fails sets the status before it logs
+ * why, since vlogit() looks at that.
+ */
 static struct {
 	int		 begun;
 	int64_t		 due;		/* when all that are left are killed */
@@ -257,12 +266,12 @@ static struct {
 	int		 passed;	/* fixed: w passed and is to leave */
 	int64_t		 due;		/* when w passes, or has to have left */
 	int		 renews;	/* this trial is for a new generation */
-	int		 hup;		/* the next one is to be */
+	int		 asked;		/* the next one shall be */
 	int		 doubt;		/* a worker died young */
 	int		 broken;	/* a trial in doubt failed */
 	int64_t		 delay;		/* broken: pause before the next */
 	int64_t		 next;		/* broken or doubt: not before then */
-	int64_t		 valid;		/* no doubt before then */
+	int64_t		 valid;		/* before then only storms make doubt */
 	int64_t		 stormed;	/* when a storm last made a doubt */
 	int		 fd;		/* fixed: the listener for w */
 } trial = { .fd = -1 };
@@ -293,8 +302,8 @@ static struct {
 	int64_t		 due;
 	unsigned	 died;		/* young deaths up to died_due */
 	int64_t		 died_due;
-	int64_t		 first;		/* the row of young crashes: began */
-	int64_t		 last;		/* and went on at these times */
+	int64_t		 first;		/* first young crash of the row */
+	int64_t		 last;		/* latest young crash of the row */
 	int		 warned;	/* the row was logged */
 } storm;
 
@@ -327,8 +336,8 @@ static struct {
  *
  * The idle are left out while others are busy, because ppoll(2) asks each of
  * what it is given: with 500 idle workers a request cost 55 us with them and
- * 25 without.  All is calm when SETTLE has passed without an event; an idle
- * worker has nothing to tell but its end, which SIGCHLD tells as well.
+ * 25 without.  They are polled when SETTLE has passed without an event; an
+ * idle worker has nothing to tell but its end, which SIGCHLD tells as well.
  */
 static struct {
 	struct pollfd	*fds;
@@ -336,9 +345,9 @@ static struct {
 	struct worker	**ready;	/* events(): those with an event */
 	struct pollfd	*conns;		/* pool_returning(): the busy ones' */
 	size_t		 n, nhot, cap;	/* cap: also of listener.conns */
-	int		 calm;		/* the idle are polled too */
-	int64_t		 calm_due;	/* when that begins */
-} polled = { .calm = 1 };
+	int		 all;		/* the idle are polled too */
+	int64_t		 all_due;	/* when that begins */
+} polled = { .all = 1 };
 
 /*
  * What the workers print, unless -d.  They share one pipe, because a pipe for
@@ -394,6 +403,10 @@ static int	 nullfd = -1;		/* /dev/null, always CONTROL_FD */
 static int	 terminal;		/* with -d, and there is one */
 static struct rlimit caller_nofile;	/* the limit for the workers */
 
+/*
+ * A new signal goes in here and into signals(), or the end of loop(), and into
+ * SIGNALS in the manual.
+ */
 static const int caught[] = {
 	SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1,
 #ifdef SIGINFO
@@ -415,7 +428,7 @@ static void	 trial_fail(const char *, ...)
 		    __attribute__((__format__(printf, 1, 2)));
 static void	 usage(const char *, ...) __dead
 		    __attribute__((__format__(printf, 1, 2)));
-static void	 start_wait(int, int) __dead;
+static void	 start_wait(int, pid_t) __dead;
 static void	 loop(void) __dead;
 static void	 finish(void) __dead;
 static void	 worker_child(int, int, int) __dead;
@@ -474,7 +487,7 @@ clock_ms(void)
 
 	/* Cannot fail: the clock exists everywhere, ts is ours. */
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / 1000000;
+	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / NS;
 }
 
 /* Sets a time to when, if that is sooner. */
@@ -528,8 +541,8 @@ lifetime(const struct worker *w)
  */
 
 /*
- * Logs a message, at LOG_DEBUG with -v only.  With -d, and when a start fails,
- * it also goes to standard error.
+ * Logs a message; one at LOG_DEBUG only with -v.  With -d, and when a start
+ * fails, it also goes to standard error.
  */
 static void
 vlogit(int prio, const char *fmt, va_list ap)
@@ -766,7 +779,7 @@ poll_hot(struct worker *w)
 		poll_swap(w->slot, polled.nhot++);
 }
 
-/* Has a worker polled only when all is calm. */
+/* Has a worker polled only when all are. */
 static void
 poll_cold(struct worker *w)
 {
@@ -858,7 +871,7 @@ conn_accept(void)
 
 /* Accepts a connection into listener.conns.  Returns 0 if it could not. */
 static int
-conn_wait(void)
+conn_queue(void)
 {
 	int	 conn;
 
@@ -1107,8 +1120,9 @@ worker_stop(struct worker *w)
 
 /*
  * A worker died young.  That puts the program in doubt unless a trial passed
- * within TRIAL_VALID.  A storm does so even then, but only once in that time.
- * If workers keep crashing young although trials pass, that is logged once.
+ * within TRIAL_VALID and none is under way.  A storm does so even then, but
+ * not again within STORM_PAUSE.  If workers keep crashing young for ROW_LONG
+ * although trials pass, that is logged once.
  */
 static void
 death_young(enum end end)
@@ -1120,23 +1134,23 @@ death_young(enum end end)
 	storm.died++;
 	if (trial.w != NULL || now >= trial.valid)
 		trial.doubt = 1;
-	else if (storm.died >= STORM && now - trial.stormed >= TRIAL_VALID) {
+	else if (storm.died >= STORM && now - trial.stormed >= STORM_PAUSE) {
 		trial.stormed = now;
 		trial.doubt = 1;
 	}
 	if (end == RECYCLED)
 		return;
-	if (now - storm.last >= TRIAL_VALID) {
+	if (now - storm.last >= ROW_GAP) {
 		storm.first = now;
 		storm.warned = 0;
 	}
 	storm.last = now;
 	if (!storm.warned && !trial.broken && !trial.doubt &&
-	    now - storm.first >= TRIAL_VALID) {
+	    now - storm.first >= ROW_LONG) {
 		storm.warned = 1;
 		logit(LOG_WARNING, "workers have been dying within a second of "
 		    "their start for %d s, though trials pass: a request may "
-		    "be what kills them", TRIAL_VALID / SECOND);
+		    "be what kills them", ROW_LONG / SECOND);
 	}
 }
 
@@ -1225,7 +1239,8 @@ death_level(const struct worker *w, enum end end, int ws)
 /*
  * Ends what a dead worker left in its process group, which may have the
  * client's connection or the listener.  A worker that recycled itself may
- * leave a process behind to finish a job.
+ * leave a process behind to finish a job.  The worker was reaped in this turn,
+ * so its number is nobody else's yet.
  */
 static void
 worker_leftovers(const struct worker *w, enum end end)
@@ -1286,7 +1301,7 @@ pool_restarted(void)
 /*
  * Returns when the next worker may be started in a pool of so many places: a
  * time that may have passed, or INT64_MAX for never.  A place that the limit
- * on storms keeps vacant counts as taken until the limit allows to fill it.
+ * on storms keeps vacant counts as taken until it may be filled.
  */
 static int64_t
 pool_when(size_t places)
@@ -1352,12 +1367,12 @@ kill_all(void)
 }
 
 /*
- * Begins to stop, with exit status st: a worker that is busy is told to go
+ * Begins to stop, with that exit status: a worker that is busy is told to go
  * after its request, all others at once, and those that are left after grace
  * milliseconds are killed.  A second call kills them at once.
  */
 static void
-stop(int st, int64_t grace)
+stop(int status, int64_t grace)
 {
 	struct worker	*w;
 	size_t		 i;
@@ -1367,7 +1382,7 @@ stop(int st, int64_t grace)
 		return;
 	}
 	ending.begun = 1;
-	ending.status = st;
+	ending.status = status;
 	ending.due = now + grace;
 	trial.w = NULL;
 	while ((w = TAILQ_FIRST(&pool.q[IDLE])) != NULL ||
@@ -1388,8 +1403,8 @@ stop(int st, int64_t grace)
 }
 
 /*
- * Ends the manager when no worker is left.  After a failed start this waits
- * until start_wait() has removed the socket.
+ * Ends the manager when no worker is left.  After a failed start with -d this
+ * waits until start_wait() has removed the socket.
  */
 static void
 finish(void)
@@ -1443,7 +1458,7 @@ start_fail(const char *why)
  * is up serves with what it has, and an episode of that is logged once.
  */
 static void
-start_short(int error)
+worker_short(int error)
 {
 	char	 why[128];
 
@@ -1486,7 +1501,7 @@ trial_when(void)
 {
 	if (trial.w != NULL || !start.done || ending.begun)
 		return INT64_MAX;
-	if (trial.hup)
+	if (trial.asked)
 		return now;
 	if (trial.broken)
 		return trial.next;
@@ -1495,7 +1510,7 @@ trial_when(void)
 
 /*
  * The trial has passed.  With -r its worker joins the pool if there is a place
- * for it; in the fixed pool it has gone.
+ * for it; in the fixed pool it has gone, or was killed.
  */
 static void
 trial_pass(void)
@@ -1574,8 +1589,8 @@ trial_fail(const char *fmt, ...)
 static void
 trial_begin(void)
 {
-	trial.renews = trial.hup;
-	trial.hup = trial.passed = 0;
+	trial.renews = trial.asked;
+	trial.asked = trial.passed = 0;
 	trial.due = INT64_MAX;
 	if (!opt.variable)
 		listener_restore(trial.fd);
@@ -1586,7 +1601,7 @@ trial_begin(void)
 	else {
 		/* The program had no part in that, so the doubt stays. */
 		trial.next = now + SHORT_RETRY;
-		start_short(errno);
+		worker_short(errno);
 	}
 }
 
@@ -1663,8 +1678,9 @@ worker_fault(struct worker *w, const char *what)
 }
 
 /*
- * The exec pipe of a worker is readable: at its end prog was executed, and
- * from now on the control socket is polled; else there is a report why not.
+ * The exec pipe of a worker is readable.  At its end prog was executed, or the
+ * child was killed before, which SIGCHLD tells, and from now on the control
+ * socket is polled.  Else there is a report why prog was not executed.
  */
 static void
 worker_executed(struct worker *w)
@@ -1812,7 +1828,7 @@ worker_assign(struct worker *w, int conn)
 		w->cookie = cookie;
 		w->saidlen = 0;
 		w->conn = conn;
-		w->left = 0;
+		w->hungup = 0;
 		worker_state(w, BUSY);
 		if (opt.verbose)
 			logit(LOG_DEBUG, "worker %ld has connection %llu",
@@ -1942,7 +1958,7 @@ pool_start(void)
 		if (start.done && pool.renewing && pool_count() > 0)
 			(void)pool_release(opt.min > pool_count() ?
 			    opt.min - pool_count() : 0);
-		start_short(error);
+		worker_short(error);
 		return 0;
 	}
 	pool_restarted();
@@ -1996,7 +2012,10 @@ start_report(void)
 	fd_close(&start.fd);
 }
 
-/* Lets the old generation go if all of the new one has been executed. */
+/*
+ * Lets the old generation go if all of the new one has been executed, and says
+ * that the reload, or the start, has succeeded.
+ */
 static void
 pool_renewed(void)
 {
@@ -2014,9 +2033,10 @@ pool_renewed(void)
 }
 
 /*
- * Returns how many busy workers are about to be idle: their client has closed
- * the connection, but their cookie is not back yet.  A worker whose client did
- * so more than LEFT_TIME ago is busy with something.
+ * Notes whose client has hung up, and returns how many busy workers are about
+ * to be idle: their client has closed the connection, but their cookie is not
+ * back yet.  A worker whose client did so more than LEFT_TIME ago is busy with
+ * something.
  */
 static size_t
 pool_returning(void)
@@ -2034,9 +2054,9 @@ pool_returning(void)
 	i = 0;
 	TAILQ_FOREACH(w, &pool.q[BUSY], entry)
 		if (polled.conns[i++].revents & POLLHUP) {
-			if (w->left == 0)
-				w->left = now;
-			returning += now - w->left < LEFT_TIME;
+			if (w->hungup == 0)
+				w->hungup = now;
+			returning += now - w->hungup < LEFT_TIME;
 		}
 	return returning;
 }
@@ -2062,14 +2082,14 @@ pool_grow(void)
 	}
 	when = pool_when(pool_places());
 	while (listener.nconns < pool.n[STARTING])
-		if (listener.state == CALM || !conn_wait())
+		if (listener.state == CALM || !conn_queue())
 			return;
 	if (listener.nconns == pool.n[STARTING] &&
 	    listener.state != CALM && now >= when &&
 	    now >= listener.grow_due) {
 		if (pool_returning() > 0)
 			listener.grow_due = now + GROW_WAIT;
-		else if (!conn_wait())
+		else if (!conn_queue())
 			return;
 	}
 	if (listener.nconns > pool.n[STARTING]) {
@@ -2089,8 +2109,8 @@ pool_grow(void)
  * listener.conns, then those of the backlog.  After the first, poll(2) is
  * asked whether there is another, because on Linux an accept4(2) in vain costs
  * 3 us, and a poll(2) 0.2; that was 6 % of the time per request with 4
- * workers.  When all N are busy it is not asked, since then nearly always there
- * is one.
+ * workers.  When all N are busy it is not asked, since then nearly always
+ * there is one.
  */
 static void
 pool_accept(void)
@@ -2168,7 +2188,10 @@ status(void)
  * ---------- The loop
  */
 
-/* Returns when the loop must go on without an event; INT64_MAX: never. */
+/*
+ * Returns when the loop must go on without an event; INT64_MAX: never.  Each
+ * time here is looked at by timers() or by what loop() calls after that.
+ */
 static int64_t
 deadline(void)
 {
@@ -2208,8 +2231,8 @@ deadline(void)
 	for (i = 0; joint.more && i < KINDS; i++)
 		if (joint.kinds[i].more > 0)
 			sooner(&due, joint.kinds[i].due);
-	if (!polled.calm && polled.nhot < polled.n)
-		sooner(&due, polled.calm_due);
+	if (!polled.all && polled.nhot < polled.n)
+		sooner(&due, polled.all_due);
 	return due;
 }
 
@@ -2251,13 +2274,16 @@ events(int n)
 		if ((w = polled.ready[i]) != NULL && w->ctl != -1)
 			(void)worker_read(w);
 	if (hotready) {
-		polled.calm = 0;
-		polled.calm_due = now + SETTLE;
-	} else if (now >= polled.calm_due)
-		polled.calm = 1;
+		polled.all = 0;
+		polled.all_due = now + SETTLE;
+	} else if (now >= polled.all_due)
+		polled.all = 1;
 }
 
-/* Acts on the signals that ppoll(2) let in.  A stop goes before a SIGHUP. */
+/*
+ * Acts on the signals that ppoll(2) let in; a stop goes before a SIGHUP.
+ * SIGUSR1 has to wait for the end of the turn, see loop().
+ */
 static void
 signals(void)
 {
@@ -2278,7 +2304,7 @@ signals(void)
 	}
 	if (got[SIGHUP]) {
 		got[SIGHUP] = 0;
-		trial.hup = 1;
+		trial.asked = 1;
 	}
 }
 
@@ -2327,8 +2353,9 @@ loop(void)
 		fatal("cannot start: %s", strerror(errno));
 	heard = now = clock_ms();
 	seen.saturation = seen.shortage = seen.nofork = now - EPISODE;
-	trial.stormed = storm.last = now - TRIAL_VALID;
-	trial.hup = 1;
+	trial.stormed = now - STORM_PAUSE;
+	storm.last = now - ROW_GAP;
+	trial.asked = 1;
 	trial_begin();
 	while (!ending.begun || pool.total > 0) {
 		polled.fds[SLOT_LISTENER].fd = opt.variable && start.done &&
@@ -2337,15 +2364,15 @@ loop(void)
 		if (due != INT64_MAX) {
 			due = due > now ? due - now : 0;
 			ts.tv_sec = due / SECOND;
-			ts.tv_nsec = due % SECOND * 1000000;
+			ts.tv_nsec = due % SECOND * NS;
 		}
-		n = ppoll(polled.fds, polled.calm ? polled.n : polled.nhot,
+		n = ppoll(polled.fds, polled.all ? polled.n : polled.nhot,
 		    due == INT64_MAX ? NULL : &ts, &waitmask);
 		now = clock_ms();
 		if (n == -1 && errno != EINTR) {
 			/* Short of memory in the kernel: wait a while. */
 			ts.tv_sec = 0;
-			ts.tv_nsec = RETRY_MIN * 1000000;
+			ts.tv_nsec = POLL_RETRY * NS;
 			(void)ppoll(NULL, 0, &ts, &waitmask);
 		}
 		/* Linux delivers no signal while descriptors are ready. */
@@ -2584,8 +2611,8 @@ on_signal(int sig)
 /*
  * Blocks all signals.  ppoll(2) lets in those that are caught and those that
  * stop or continue a process; all others mean nothing to the manager.  A
- * signal that the caller ignored gets its default back, because workers
- * inherit that.
+ * signal that the caller ignored gets its default back, because workers would
+ * go on ignoring it.
  */
 static void
 signals_init(void)
@@ -2642,7 +2669,7 @@ sock_ask(int fd, const struct sockaddr_un *sun)
  * process that a worker left behind may hold a listener that was shut down.
  * Ends with a message if that cannot be found out.
  *
- * The first question is asked with a stream that is connected already, so no
+ * A stream that is connected already asks first, so no
  * server notices.  Linux looks at the listener first: ECONNREFUSED if it is
  * dead, EAGAIN if its backlog is full, else EISCONN.  The BSDs and macOS look
  * at our socket first and say EISCONN even for a directory.  There we must
@@ -2655,7 +2682,7 @@ static int
 sock_dead(struct sockaddr_un *sun)
 {
 	struct sockaddr_un dot;
-	int		 answer, fd, left, p[2];
+	int		 answer, fd, p[2], remaining;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) == -1)
 		err(1, "cannot make a socket");
@@ -2663,11 +2690,11 @@ sock_dead(struct sockaddr_un *sun)
 		err(1, "cannot set the flags of a socket");
 	sock_address(&dot, ".");
 	answer = sock_ask(p[0], sun);
-	left = answer == EISCONN && sock_ask(p[0], &dot) == EISCONN ?
+	remaining = answer == EISCONN && sock_ask(p[0], &dot) == EISCONN ?
 	    PROBE_TIME : 0;
 	close(p[0]);
 	close(p[1]);
-	for (; left > 0; left -= PROBE_PAUSE) {
+	for (; remaining > 0; remaining -= PROBE_PAUSE) {
 		if ((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1)
 			err(1, "cannot make a socket");
 		if (fd_flags(fd, O_NONBLOCK) == -1)
@@ -3015,7 +3042,7 @@ on_signal_start(int sig)
  * our child, else 0.
  */
 static void
-start_wait(int fd, int pid)
+start_wait(int fd, pid_t pid)
 {
 	struct sigaction sa;
 	ssize_t		 n;
