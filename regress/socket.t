@@ -23,16 +23,17 @@ rm -f "$SOCK"
 # socket is the trial's: it has no name any more when it listens, so that nobody
 # can connect to it.
 if have strace; then
-	strace -f -o "$T/trace" -e trace=umask,bind,chmod,fchmodat,lchown,chown,fchownat,listen,unlink,unlinkat,rename,renameat,renameat2 \
+	strace -f -o "$T/trace" \
+	    -e 'trace=/^(umask|bind|listen|.*ch(mod|own)|unlink|rename)' \
 	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/worker &
 	also_kill $!
-	waitfor 10 grep -qs 'rename' "$T/trace"
 	waitfor 10 some_strays
 	PID=$(manager_pid "$SOCK")
-	is "$(sed -n -e '/rename/q' -e 's/^[0-9]* *umask(0117).*/narrow/p' \
-	    -e 's/^[0-9]* *\(bind\|[lf]*chown\|chmod\|listen\|unlink\).*/\1/p' \
+	is "$(sed -n -e '/REMOVEDIR/q' -e 's/^[0-9]* *umask(0117).*/narrow/p' \
+	    -e 's/^[0-9]* *\(bind\|[lf]*ch[mo][ow][dn]\|listen\).*/\1/p' \
+	    -e 's/^[0-9]* *\(unlink\|rename\).*/\1/p' \
 	    "$T/trace" | tr '\n' ' ')" \
-	    "narrow bind unlink listen narrow bind fchown listen " \
+	    "narrow bind unlink listen narrow bind fchown listen rename " \
 	    "narrow mode, then owner, then clients, and its place at last"
 	end_manager
 else
@@ -44,9 +45,9 @@ rm -f "$SOCK"
 # --- What lies at the path.
 #
 # holder how: a socket at $SOCK, "stale" if nobody has it open, "dead" if it is
-# a listener that was shut down but is still held, "dgram", "live" (says "client"
-# when it has one), "full", or "busy": full, and taking a client three times a
-# second.
+# a listener that was shut down but is still held, "dgram", "live" (says
+# "client" when it has one), "full", or "busy": full, and taking a client three
+# times a second.
 cat >"$T/holder.pl" <<'END'
 use IO::Socket::UNIX;
 use Socket;
@@ -142,9 +143,11 @@ rm -f "$SOCK"
 # listens, and the next start does not mind.
 start_daemon -n 1 -p / "$(command -v perl)" -MPOSIX -e 'alarm 60;
     if (fork == 0) { setsid; alarm 60; print "job $$\n"; } sleep 60 while 1'
-w=$(workers)
-ok "a worker that leaves a job behind" waitfor 10 eval '[ "$(children '"$w"')" ]'
-job=$(children "$w")
+has_job() {
+	job=$(children "$(workers)")
+	[ -n "$job" ]
+}
+ok "a worker that leaves a job behind" waitfor 10 has_job
 also_kill $job
 quit
 ok "the job is there when the pool has gone" alive "$job"
@@ -200,8 +203,8 @@ refused "$T/file/y" "$where $T/file/y: Not a directory"
 ok "a symbolic link stays" test -L "$T/link"
 cd / || exit 1
 
-# Every call on the way fails once: that is said, and nothing is left.  strace(1)
-# knows the calls by more than one name.
+# Every call on the way fails once: that is said, and nothing is left.
+# strace(1) knows the calls by more than one name.
 SOCK=$T/d/x
 # spoilt call how message: with a prog that cannot be started, lest it go on
 spoilt() {
@@ -209,13 +212,13 @@ spoilt() {
 		skip "no strace(1)" "$1 fails: said" "$1 fails: nothing left"
 		return
 	fi
-	_left=$(ls -li "$T/d")
+	_left=$(ls -liA "$T/d")
 	strace -f -qq -o /dev/null -e "trace=$1" -e "inject=$1:error=$2" -- \
 	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/none \
 	    2>"$T/err"
 	like "$? $(grep -c . "$T/err") $(cat "$T/err")" \
 	    "^1 1 kfcgi: $3: [A-Z][a-z /-]*\$" "$1 fails: said"
-	is "$(ls -li "$T/d")" "$_left" "$1 fails: nothing left"
+	is "$(ls -liA "$T/d")" "$_left" "$1 fails: nothing left"
 }
 spoilt '/^mkdir' EROFS "cannot make a directory for socket $SOCK"
 spoilt bind ENOSPC "cannot make socket $SOCK"
@@ -235,16 +238,24 @@ spoilt chroot EPERM "-p $JAIL"
 holder stale
 spoilt listen EIO:when=2 "cannot listen on socket $SOCK"
 rm -f "$SOCK"
+# Nor is what has taken the socket's place meanwhile.
+"$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker -s 500 -S 11 2>"$T/err" &
+start=$!
+waitfor 10 test -S "$SOCK"
+rm "$SOCK"
+echo precious >"$SOCK"
+wait $start
+is "$? $(cat "$SOCK")" "1 precious" "a failed start removes its own socket only"
 
 # --- A directory that belongs to somebody else, who does all that can be done
 # there while we start.  $A/d is the socket's directory; $A is that user's, too.
 A=$T/a
 V=$T/victim
-mkdir -p "$A/d" "$A/links" "$V/dir"
+mkdir -p "$A/d" "$A/links" "$V/dir/empty" "$V/dir/full"
 echo precious >"$V/file"
 chmod 600 "$V/file"
 chmod 700 "$V/dir"
-echo precious >"$V/dir/sock"
+echo precious >"$V/dir/full/sock"
 perl -e 'link $ARGV[0], "$ARGV[1]/$_" for 0 .. 399' "$V/file" "$A/links"
 chown "$WHO" "$A" "$A/d" "$A/links"
 # attack.pl what victim-file victim-directory: until SIGTERM, in the working
@@ -282,7 +293,8 @@ sub private {
 		rename $_, "d/away.$n" or next;
 		$met++;
 		my $how = $n++ % 4;
-		symlink $victimdir, $_ if $how == 0;
+		symlink "$victimdir/" . ($n & 4 ? 'full' : 'empty'), $_
+		    if $how == 0;
 		mkdir $_, 0700 if $how == 1;
 		mkdir $_, 0777 and symlink '/none', "$_/sock" if $how == 2;
 		usleep 300;
@@ -312,17 +324,13 @@ for (my $i = 0; !$ended; $i++) {
 print "met $met\n";
 END
 victims() {
-	cat "$V/file" "$V/dir/sock"
+	cat "$V/file" "$V/dir/full/sock"
 	# The links' number falls, as he removes those he was given.
-	perl -e 'for (@ARGV) { my @s = lstat; print "$_ @s[2, 4, 5, 7, 9]\n" }' \
-	    "$V" "$V/file" "$V/dir" "$V/dir/sock"
-	find "$V" | sort
+	find "$V" | sort | perl -lne '@s = lstat; print "$_ @s[2, 4, 5, 7, 9]"'
 	ls -ld "$T/file" "$JAIL" "$JAIL/bin" "$JAIL/bin/worker"
 	ls -A "$T"
 }
 SOCK=$A/d/sock
-: >"$T/ready"
-: >"$T/said"
 for what in n p d npd; do
 	: >"$T/ready"
 	: >"$T/said"

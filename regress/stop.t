@@ -3,11 +3,12 @@
 # other signals.
 . ./lib.sh
 
-# in_hand [n]: so many workers have a connection
+# in_hand [n]: so many workers have a connection, beside their listener or
+# control socket
 in_hand() {
 	_busy=${1:-1}
 	for _w in $(workers); do
-		[ "$(nfds "$_w")" -eq $((${r:+1} + 3)) ] || _busy=$((_busy - 1))
+		[ "$(nsockets "$_w")" -ne 2 ] || _busy=$((_busy - 1))
 	done
 	[ $_busy -eq 0 ]
 }
