@@ -123,7 +123,8 @@ read_tty(void)
 {
 	char	 buf[64];
 
-	return read(STDERR_FILENO, buf, sizeof(buf));
+	return read(STDOUT_FILENO, buf, sizeof(buf)) == -1 ?
+	    read(STDERR_FILENO, buf, sizeof(buf)) : 0;
 }
 
 static void

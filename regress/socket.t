@@ -25,7 +25,8 @@ rm -f "$SOCK"
 if have strace; then
 	strace -f -o "$T/trace" \
 	    -e 'trace=/^(umask|bind|listen|.*ch(mod|own)|unlink|rename)' \
-	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/worker &
+	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 \
+	    /bin/worker &
 	also_kill $!
 	waitfor 10 some_strays
 	PID=$(manager_pid "$SOCK")
@@ -191,7 +192,8 @@ echo precious >"$T/file"
 ln -s "$T/file" "$T/link"
 where="cannot open the directory of socket"
 slash="ends in a slash, so it is no socket's path"
-refused "${SOCK}0" "-s ${SOCK}0: path is too long for a socket, at most $max bytes"
+refused "${SOCK}0" \
+    "-s ${SOCK}0: path is too long for a socket, at most $max bytes"
 refused '' "-s: socket path is empty"
 refused . ".: exists and is not a socket"
 refused /etc "/etc: exists and is not a socket"
@@ -373,7 +375,8 @@ chown "$WHO" "$T/theirs"
 ln -s root "$T/rootway"
 ln -s "$T/root" "$T/theirs/way"
 is "$("$KFCGI" -p "$JAIL" -s "$T/theirs/way/sock" -U "$WHO" /bin/worker 2>&1)" \
-    "kfcgi: -s $T/theirs/way/sock: way is a symbolic link where others than root may make one" \
+    "kfcgi: -s $T/theirs/way/sock: way is a symbolic link where others than\
+ root may make one" \
     "a link that somebody else made is refused"
 is "$(ls -A "$T/root")" "" "and nothing is made where it points"
 SOCK=$T/rootway/sock
