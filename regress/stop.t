@@ -1,32 +1,110 @@
 #!/bin/sh
-# The stop: at once for the idle, bounded for all, and nobody is left.
+# The stop: at once for the idle, bounded for all, and nobody is left.  And all
+# other signals.
 . ./lib.sh
 
-# One of the workers of a fixed pool has a connection.
-has_connection() {
-	for w in $(workers); do
-		[ "$(nfds "$w")" -gt 3 ] && return 0
+# in_hand [n]: so many workers have a connection, beside their listener or
+# control socket
+in_hand() {
+	_busy=${1:-1}
+	for _w in $(workers); do
+		[ "$(nsockets "$_w")" -ne 2 ] || _busy=$((_busy - 1))
 	done
-	return 1
+	[ $_busy -eq 0 ]
 }
 
-# One of the workers has a connection.
-in_hand() {
-	for _w in $(workers); do
-		[ "$(nfds "$_w")" -gt $((${r:+1} + 3)) ] && return 0
+# A request that a worker has; $slow is its client, what it gets in $T/slow.
+request() {
+	client -q slow=3000 >"$T/slow" 2>&1 &
+	slow=$!
+	waitfor 10 in_hand
+}
+
+# answered description: it was, to its end
+answered() {
+	wait $slow
+	like "$(cat "$T/slow")" '^pid' "$1: the request in hand is answered"
+}
+
+# at_once: the manager ends, long before the 20 seconds are over
+at_once() {
+	_begin=$(date +%s)
+	waitfor 10 dead "$PID" && [ $(($(date +%s) - _begin)) -lt 15 ]
+}
+
+# Every signal that would end another process, by number.
+others() {
+	_i=1
+	while [ $_i -le 64 ]; do
+		# glibc keeps the first real-time signals to itself.
+		case $_i.$(kill -l $_i 2>/dev/null) in
+		*.|3[2-4].*)	;;
+		*.HUP|*.INT|*.QUIT|*.TERM|*.KILL|*.CHLD)	;;
+		*.STOP|*.CONT|*.TSTP|*.TTIN|*.TTOU)	;;
+		*)	echo $_i ;;
+		esac
+		_i=$((_i + 1))
 	done
-	return 1
 }
 
 for r in "" -r; do
 	name=${r:-fixed}
+	# In a fixed pool SIGTERM is all there is: the worker must finish its
+	# request by itself.
+	g=-g
+	[ -z "$r" ] || g=
+
 	for sig in TERM INT QUIT; do
-		start $r -n 3 /bin/worker
+		start $r -n 2 /bin/worker $g
+		ok "$name: $sig: a request in hand" request
 		quit $sig
-		is "$?" 0 "$name: $sig: status 0"
-		is "$(strays)" "" "$name: $sig: nobody left"
-		is "$(fetch '' )" "refused" "$name: $sig: nobody listens"
+		is "$? $(strays)" "0 " "$name: $sig: status 0, nobody left"
+		is "$(fetch '')" "refused" "$name: $sig: nobody listens"
+		answered "$name: $sig"
 	done
+
+	# All others mean nothing to the manager.
+	for mode in -d ""; do
+		if [ -n "$mode" ]; then
+			start $r -n 2 /bin/worker $g
+		else
+			start_daemon $r -n 2 /bin/worker $g
+		fi
+		before=$(workers)
+		ok "$name${mode:+, $mode}: a request in hand" request
+		for sig in $(others); do
+			kill -$sig "$PID" 2>/dev/null ||
+			    diag "signal $sig: no manager"
+		done
+		answered "$name${mode:+, $mode}: other signals"
+		ok "$name${mode:+, $mode}: the manager lives" alive "$PID"
+		is "$(workers)" "$before" \
+		    "$name${mode:+, $mode}: so do its workers"
+		m=$PID
+		quit QUIT
+		ok "$name${mode:+, $mode}: until QUIT" dead "$m"
+		ok "$name${mode:+, $mode}: nobody is left" waitfor 10 no_strays
+	done
+
+	# As process 1, which the system spares signals that nobody catches.
+	if unshare -pf true 2>/dev/null; then
+		: >"$LOG"
+		unshare -pf "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" \
+		    $r -n 2 /bin/worker $g </dev/null >"$LOG" 2>&1 &
+		outer=$!
+		also_kill $outer
+		waitfor 20 logged '^kfcgi: started: 2 workers'
+		PID=$(children $outer)
+		ok "$name, process 1: a request in hand" request
+		kill -QUIT "$PID"
+		answered "$name, process 1: QUIT"
+		ok "$name, process 1: QUIT ends it" waitfor 10 dead "$PID"
+		wait $outer
+		is "$?" 0 "$name, process 1: status"
+		PID=
+	else
+		skip "no PID namespaces" "$name, process 1"
+	fi
 
 	# TERM beats HUP.
 	for order in "HUP TERM" "TERM HUP"; do
@@ -38,209 +116,73 @@ for r in "" -r; do
 		kill -CONT "$PID"
 		waitfor 30 dead "$PID"
 		wait "$PID"
-		is "$?" 0 "$name: $order: status 0"
-		is "$(strays)" "" "$name: $order: nobody left"
-		is "$(grep -Ec ' started( on trial)?$' "$LOG")" $((${r:+-1} + 4)) \
-		    "$name: $order: no reload"
+		is "$? $(strays)" "0 " "$name: $order: status 0, nobody left"
+		is "$(grep -Ec ' started( on trial)?$' "$LOG")" \
+		    $((${r:+-1} + 4)) "$name: $order: no reload"
 		PID=
 	done
 
 	# Workers deaf to SIGTERM: two signals, or 20 seconds.
-	start $r -n 3 /bin/worker -t
-	client -q '' >/dev/null
+	start $r -n 3 -N 3 /bin/worker -t
+	client -q hang >/dev/null 2>&1 &
+	waitfor 10 in_hand
 	kill -TERM "$PID"
-	ok "$name: stopping" waitfor 10 \
-	    eval 'fetch "" | grep -q refused'
-	[ -z "$r" ] || ok "$name: idle ones leave at end-of-file" \
-	    waitfor 10 dead "$PID"
-	kill -TERM "$PID" 2>/dev/null
-	waitfor 10 dead "$PID"
+	ok "$name: deaf workers: the idle see the end of their socket" \
+	    waitfor 10 has_workers 1
+	kill -TERM "$PID"
+	ok "$name: the busy one is killed at the second TERM" at_once
 	wait "$PID"
-	is "$?" 0 "$name: deaf workers, TERM twice: status 0"
-	is "$(strays)" "" "$name: deaf workers, TERM twice: nobody left"
+	is "$? $(strays)" "0 " "$name: status 0, nobody left"
 	PID=
-done
+	start $r -n 3 -N 3 /bin/worker -t
+	client -q hang >/dev/null 2>&1 &
+	client -q stop >/dev/null 2>&1 &
+	waitfor 10 in_hand 2
+	begin=$(date +%s)
+	quit
+	is "$? $(strays)" "0 " "$name: TERM once: status 0, nobody left"
+	# The machine may be slow, but rc.d waits no longer.
+	s=$(($(date +%s) - begin))
+	ok "$name: which took 20 s: $s" test $s -ge 19 -a $s -lt 30
+	ok "$name: they had to be killed" logged '2 workers had to be killed'
 
-# With -r a busy worker may finish.
-start -r -n 2 /bin/worker
-client -q slow=1500 >"$T/slow" 2>&1 &
-slow=$!
-waitfor 10 logged 'has connection 1'
-quit
-is "$?" 0 "-r, busy: status 0"
-wait $slow
-like "$(cat "$T/slow")" '^pid' "-r, busy: the request is finished first"
-
-# Fixed: a worker that finishes its request on SIGTERM is let.
-start -n 2 /bin/worker -g
-client -q slow=1500 >"$T/slow" 2>&1 &
-slow=$!
-ok "a request in hand" waitfor 10 has_connection
-quit
-is "$?" 0 "fixed, busy: status 0"
-wait $slow
-like "$(cat "$T/slow")" '^pid' "fixed, busy: the request is finished first"
-
-# Twenty seconds are the bound: deaf, stopped and hung workers at once.
-start -r -n 3 -N 3 /bin/worker -t
-client -q hang >/dev/null 2>&1 &
-client -q stop >/dev/null 2>&1 &
-waitfor 10 logged 'has connection 2'
-begin=$(date +%s)
-quit
-is "$?" 0 "hung and stopped workers: status 0"
-diag "it took $(($(date +%s) - begin)) s"
-ok "they had to be killed" logged '2 workers had to be killed'
-is "$(strays)" "" "nobody left"
-start -n 3 /bin/worker -t
-begin=$(date +%s)
-quit
-is "$?" 0 "fixed, deaf workers: status 0"
-diag "it took $(($(date +%s) - begin)) s"
-is "$(strays)" "" "nobody left"
-
-# A worker that tries to leave its process group is still there to be killed.
-cat >"$T/escape.c" <<'END'
-#include <signal.h>
-#include <unistd.h>
-int
-main(void)
-{
-	signal(SIGTERM, SIG_IGN);
-	(void)setpgid(0, getpgid(getppid()));
-	alarm(60);
-	for (;;)
-		pause();
-}
-END
-ok "a worker that would leave its process group" \
-    $CC -static -o "$JAIL/bin/escape" "$T/escape.c"
-start -n 2 /bin/escape
-quit_now
-is "$?" 0 "is found all the same: status 0"
-is "$(strays)" "" "nobody left"
-
-# Clients that wait in the backlog when it ends are not left hanging.
-for r in "" -r; do
+	# Clients that wait in the backlog when it ends are not left hanging.
 	start $r -n 1 -N 1 -l 8 /bin/worker
 	client -n 4 -c 4 -q slow=2000 -t 30000 >"$T/load" 2>&1 &
 	load=$!
-	sleep 0.3
+	waitfor 10 in_hand
 	quit
-	is "$?" 0 "${r:-fixed}: clients in the backlog: status 0"
+	is "$?" 0 "$name: clients in the backlog: status 0"
 	wait $load
 	like "$(head -n 1 "$T/load")" 'timeout 0 bad 0' \
-	    "${r:-fixed}: each of them learns it"
-done
+	    "$name: each of them learns it"
 
-# Stop at any moment of a reload, or of a replacement: no orphan, no zombie,
-# status 0.  The moments are spread, not chosen.
-for r in "" -r; do
-	bad=0
-	for ms in 0 8 500 1000 1010 1050; do
-		start $r -n 4 /bin/worker
-		kill -HUP "$PID"
-		sleep "$(echo $ms | sed 's/.*/000&/; s/\(...\)$/.\1/')"
-		quit || bad=$((bad + 1))
-		[ -z "$(strays)" ] || bad=$((bad + 1))
-		start $r -n 4 /bin/worker
-		kill -KILL $(workers)
-		sleep "$(echo $ms | sed 's/.*/000&/; s/\(...\)$/.\1/')"
-		quit || bad=$((bad + 1))
-		[ -z "$(strays)" ] || bad=$((bad + 1))
-	done
-	is "$bad" 0 "${r:-fixed}: stopped at 12 moments of change"
-done
-
-# INT reaches a foreground kfcgi and its starter alike; only one counts.
-in_session "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" -r -n 1 /bin/worker \
-    >"$LOG" 2>&1 </dev/null &
-PID=$!
-waitfor 10 logged 'started: 1'
-client -q slow=1000 >"$T/slow" 2>&1 &
-slow=$!
-waitfor 10 logged 'has connection 1'
-kill -INT "-$PID"
-waitfor 30 dead "$PID"
-wait "$PID"
-is "$?" 0 "INT from the keyboard: status 0"
-wait $slow
-like "$(cat "$T/slow")" '^pid' "the request in hand was finished"
-PID=
-
-# What containers send, with a request in hand; and all that would end another
-# process, by number: to the manager that means nothing.
-others() {
-	_i=1
-	while [ $_i -le 64 ]; do
-		# glibc keeps the first real-time signals to itself.
-		case $_i.$(kill -l $_i 2>/dev/null) in
-		*.|3[2-4].*|*.HUP|*.INT|*.QUIT|*.KILL|*.TERM|*.CHLD|*.STOP)	;;
-		*.TSTP|*.TTIN|*.TTOU|*.CONT)	;;
-		*)	echo $_i ;;
-		esac
-		_i=$((_i + 1))
-	done
-}
-for r in "" -r; do
-	for mode in -d ""; do
-		name=${r:-fixed}${mode:+, $mode}
-		if [ -n "$mode" ]; then
-			start $r -n 2 /bin/worker -g
-		else
-			start_daemon $r -n 2 /bin/worker -g
-		fi
-		before=$(workers)
-		client -q slow=1500 >"$T/slow" 2>&1 &
-		slow=$!
-		ok "$name: a request in hand" waitfor 10 in_hand
-		for sig in $(others); do
-			kill -$sig "$PID" 2>/dev/null ||
-			    diag "signal $sig: no manager"
+	# Stop at any moment of a reload, or of a replacement: no orphan, no
+	# zombie, status 0.  The moments are spread, not chosen.
+	for s in 0 0.008 0.5 1 1.01 1.05; do
+		for change in 'kill -HUP "$PID"' 'kill -KILL $(workers)'; do
+			start $r -n 4 /bin/worker
+			eval "$change"
+			sleep $s
+			quit
+			is "$? $(strays)" "0 " "$name: stop $s s after $change"
 		done
-		wait $slow
-		like "$(cat "$T/slow")" '^pid' "$name: signals: it is answered"
-		ok "$name: signals: the manager lives" alive "$PID"
-		is "$(workers)" "$before" "$name: signals: so do its workers"
-		client -q slow=1500 >"$T/slow" 2>&1 &
-		slow=$!
-		waitfor 10 in_hand
-		m=$PID
-		kill -QUIT "$m"
-		wait $slow
-		like "$(cat "$T/slow")" '^pid' "$name: QUIT: a request is answered"
-		ok "$name: QUIT: ends it" waitfor 10 dead "$m"
-		[ -z "$mode" ] || { wait "$m"; is "$?" 0 "$name: QUIT: status"; }
-		ok "$name: QUIT: nobody is left" waitfor 10 no_strays
-		PID=
-		rm -f "$SOCK"
 	done
-
-	# As process 1, which the system spares signals that nobody catches.
-	name="${r:-fixed}, process 1"
-	if unshare -pf true 2>/dev/null; then
-		: >"$LOG"
-		unshare -pf "$KFCGI" -d -v -p "$JAIL" -s "$SOCK" -U "$WHO" \
-		    $r -n 2 /bin/worker -g </dev/null >"$LOG" 2>&1 &
-		outer=$!
-		also_kill $outer
-		ok "$name: start" waitfor 20 logged '^kfcgi: started: 2 workers'
-		PID=$(children $outer)
-		client -q slow=1500 >"$T/slow" 2>&1 &
-		slow=$!
-		waitfor 10 in_hand
-		kill -QUIT "$PID"
-		wait $slow
-		like "$(cat "$T/slow")" '^pid' "$name: QUIT: a request is answered"
-		ok "$name: QUIT: ends it" waitfor 10 dead "$PID"
-		wait $outer
-		is "$?" 0 "$name: QUIT: status"
-		PID=
-	else
-		skip "no PID namespaces" "$name: start" \
-		    "$name: QUIT: a request is answered" \
-		    "$name: QUIT: ends it" "$name: QUIT: status"
-	fi
 done
+
+# A worker that leaves its process group is still there to be killed.
+start -n 2 -p / "$(command -v perl)" -e '$SIG{TERM} = "IGNORE"; alarm 60;
+    setpgrp(0, getpgrp getppid) and syswrite STDOUT, "left\n"; sleep 1 while 1'
+waitfor 10 logged '^left' 3	# with the one on trial
+w=$(workers)
+freeze "$PID"	# so that it sees both at once
+kill -TERM "$PID"
+kill -INT "$PID"
+kill -CONT "$PID"
+ok "workers that left their process group: TERM and INT" at_once
+wait "$PID"
+is "$?" 0 "end them at once: status 0"
+ok "and they are gone" all_dead $w
+PID=
 
 done_testing
