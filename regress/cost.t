@@ -83,7 +83,7 @@ is "$(grep -Ec ' (brk|mmap|munmap|mremap|madvise)\(' "$T/trace")" 0 \
     "no memory is asked for"
 answers 20000 -c 16
 ok "and no more is used" test "$(status RssAnon)" -le "$heap"
-ok "idle: no system call, and no timeout (-r)" waitfor 20 idle "$FOREVER"
+ok "idle: no system call, and no timeout (-r)" tries 5 idle "$FOREVER"
 quit
 
 # Surplus workers, until they are released in five minutes.
@@ -91,13 +91,13 @@ start_daemon -r -n 2 -N 8 /bin/worker
 answers 8 -c 8 -q slow=300
 is "$(nworkers)" 8 "has left six surplus workers"
 ok "idle: no system call (-r, with surplus workers)" \
-    waitfor 20 idle 'tv_sec=2[0-9][0-9]'
+    tries 5 idle 'tv_sec=2[0-9][0-9]'
 quit
 
 # --- The fixed pool: none at all, busy or idle.
 start_daemon -n 4 -l 512 /bin/worker
 answers 100 -c 16
-ok "idle: no system call, and no timeout (fixed)" waitfor 20 idle "$FOREVER"
+ok "idle: no system call, and no timeout (fixed)" tries 5 idle "$FOREVER"
 trace_on
 answers $N -c 64
 strace_off

@@ -92,17 +92,17 @@ my @facts = (
 	[ 'stays full for %s', words('PROBE_TIME') ],
 	[ 'mode %s.', source(qr/umask\(~?0?117\)|0660/, '0660') ],
 	[ 'as descriptor %s and accept', source(qr/STDIN_FILENO/, 0) ],
-	[ 'descriptors 0, 1 and 2, and with -r its control socket as descriptor %s,',
-	    c('CONTROL_FD') ],
+	[ 'descriptors 0, 1 and 2, and with -r its control socket as '
+	    . 'descriptor %s,', c('CONTROL_FD') ],
 	[ 'descriptor %s is /dev/null', source(qr/STDIN_FILENO/, 0) ],
 	[ 'need %s descriptors for each',
 	    source(qr/need = 6 \* \(rlim_t\)\S*max \+ 32;/, 'six') ],
-	[ 'and %s more: on OpenBSD, raise openfiles-max of the login class daemon '
-	    . 'for -N above 165', source(qr/max \+ 32;/, 32) ],
-	[ 'directory %s', source(qr/"\.kfcgi\.X{8}"|\.kfcgi\./, '.kfcgi.XXXXXXXX') ],
+	[ 'and %s more: on OpenBSD, raise openfiles-max of the login class '
+	    . 'daemon for -N above 165', source(qr/max \+ 32;/, 32) ],
+	[ 'directory %s', source(qr/\.kfcgi\./, '.kfcgi.XXXXXXXX') ],
 	[ '"%s"', source(qr/"stdio proc exec unix"/, 'stdio proc exec unix') ],
-	[ 'and also "%s" with -r', source(qr/\? "stdio proc exec unix sendfd" :/,
-	    'sendfd') ],
+	[ 'and also "%s" with -r',
+	    source(qr/\? "stdio proc exec unix sendfd" :/, 'sendfd') ],
 );
 sub report {
 	my ($good, $what) = @_;
@@ -151,10 +151,10 @@ END
 plain | perl "$T/numbers.pl" "$SRC" "$MAN" >"$T/numbers"
 is "$?" 0 "the manual's facts are compared"
 ok "there are many" test "$(grep -c . "$T/numbers")" -gt 20
-is "$(sed -n 's/^BAD	//p' "$T/numbers")" "" "and all are those of the program"
+is "$(sed -n 's/^BAD	//p' "$T/numbers")" "" "and all are the program's"
 
-# What DIAGNOSTICS quotes is in the source: in angle brackets what varies, at the
-# end of a line that a hint follows three dots.
+# What DIAGNOSTICS quotes is in the source: in angle brackets what varies, at
+# the end of a line that a hint follows three dots.
 cat >"$T/quoted.pl" <<'END'
 use strict;
 use warnings;
@@ -164,8 +164,8 @@ my ($src, $man) = map {
 	scalar <$fh>;
 } @ARGV;
 $src =~ s/\\"/'/g;
-# Each string of the source, pieces joined, is a pattern; err(3) and warn(3) add a
-# reason.
+# Each string of the source, pieces joined, is a pattern; err(3) and warn(3) add
+# a reason.
 my (@formats, @hints);
 while ($src =~ /((?:"[^"\n]*"\s*)+)/g) {
 	my $f = join '', $1 =~ /"([^"\n]*)"/g;

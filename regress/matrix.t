@@ -5,7 +5,6 @@
 # below /keep with connections that are kept.  worker_NAME starts kfcgi with a
 # worker: $PAGE is what to ask for, N and MAX are the size of the pool, LOSES is
 # what a reload may cost if SIGTERM ends the worker wherever it is.
-: "${TEST_ALARM:=1200}"
 . ./lib.sh
 . ./peers.sh
 need nginx haproxy php-cgi fcgiwrap curl perl
@@ -130,8 +129,8 @@ worker_variable3() {
 
 asked() {
 	_a=$(get "$PAGE?hello")
-	matches "$_a" "^GET $PAGE\?hello\$" &&
-	    workers | grep -qx "$(echo "$_a" | sed -n 's/^pid \([0-9]*\) .*/\1/p')"
+	_p=$(echo "$_a" | sed -n 's/^pid \([0-9]*\) .*/\1/p')
+	matches "$_a" "^GET $PAGE\?hello\$" && workers | grep -qx "$_p"
 }
 
 posted() {

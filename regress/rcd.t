@@ -103,11 +103,11 @@ rc_cmd() {
 	typeset word=failed
 	case $1 in
 	check)		rc_check; exit ;;
-	start)		rc_do rc_start && rc_wait rc_check && word=ok ;;
-	reload)		rc_check && rc_do rc_reload && word=ok ;;
-	stop)		rc_check && rc_do rc_stop && rc_wait rc_gone && word=ok ;;
+	start)		rc_do rc_start && rc_wait rc_check ;;
+	reload)		rc_check && rc_do rc_reload ;;
+	stop)		rc_check && rc_do rc_stop && rc_wait rc_gone ;;
 	restart)	$0 stop && exec $0 start ;;
-	esac
+	esac && word=ok
 	echo "$rc_name($word)"
 	[[ $word = ok ]]
 	exit
