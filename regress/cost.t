@@ -3,37 +3,36 @@
 # that; system calls are counted, and pages.
 . ./lib.sh
 
-command -v strace >/dev/null || skip_all "strace(1) is missing"
+have strace || skip_all "strace(1) is missing"
 [ -r /proc/self/smaps ] || skip_all "no /proc/PID/smaps"
 
-answered() {
-	echo "answered $1 refused 0 reset 0 cut 0 timeout 0 bad 0"
+# answers n options...: to as many requests
+answers() {
+	_n=$1
+	shift
+	is "$(client -n "$_n" "$@" | head -n 1)" \
+	    "answered $_n refused 0 reset 0 cut 0 timeout 0 bad 0" \
+	    "$_n requests, client $*"
 }
 
-# trace_on, trace_off: all system calls of the manager go to $T/trace
+# All system calls of the manager go to $T/trace until strace_off.
 trace_on() {
-	strace -ttt -o "$T/trace" -p "$PID" 2>"$T/strace" &
-	TRACER=$!
-	also_kill $TRACER
-	waitfor 20 grep -q attached "$T/strace"
+	strace_on -ttt -o "$T/trace"
 }
 
-trace_off() {
-	kill -INT $TRACER
-	wait $TRACER 2>/dev/null
-}
-
-# Asleep, and nothing but the call that it was in when we looked.
+# only_sleeps pattern: asleep, in the call in which it was when we looked
 only_sleeps() {
 	[ "$(grep -c '(' "$T/trace")" -eq 1 ] &&
-	    grep -q ' ppoll(.* NULL, ~\[' "$T/trace"
+	    grep -Eq " ppoll\\(.*$1" "$T/trace"
 }
+FOREVER='NULL, ~\['
 
+# idle pattern
 idle() {
 	trace_on
 	sleep 2		# in which it does nothing
-	trace_off
-	only_sleeps
+	strace_off
+	only_sleeps "$1"
 }
 
 # status name: in kB
@@ -54,15 +53,14 @@ status() {
 # signal, so there is one more call every 10 ms (strace makes 10 ms short).
 N=3000
 start_daemon -r -n 4 -N 4 -l 512 /bin/worker
-is "$(client -n 30000 -c 256 | head -n 1)" "$(answered 30000)" "warmed up"
+answers 30000 -c 256
 # Has the warning, which then does not come again for 20 seconds: half of these
 # wait for much longer than it takes.
-is "$(client -n 8 -c 8 -q slow=500 | head -n 1)" "$(answered 8)" "saturated"
+answers 8 -c 8 -q slow=500
 heap=$(status RssAnon)
 trace_on
-is "$(client -n $N -c 256 | head -n 1)" "$(answered $N)" \
-    "$N requests, 4 workers, 256 at once"
-trace_off
+answers $N -c 256
+strace_off
 awk -v first=100 -v last=$((N - 300)) '
     / sendmsg\(/ { n++; if (n == last) exit }
     n >= first' "$T/trace" >"$T/window"
@@ -70,7 +68,8 @@ requests=$(grep -c ' sendmsg(' "$T/window")
 calls=$(grep -c '(' "$T/window")
 signal=$(grep -c ' ppoll(NULL, 0, ' "$T/window")
 kinds=$(sed -n 's/^[^ ]* \([a-z0-9_]*\)(.*/\1/p' "$T/window" | sort -u)
-span=$(awk 'NR == 1 { t = $1 } END { printf "%d", ($1 - t) * 1000 }' "$T/window")
+span=$(awk 'NR == 1 { t = $1 } END { printf "%d", ($1 - t) * 1000 }' \
+    "$T/window")
 diag "$requests requests in $span ms: $calls calls," \
     "of these $signal to let signals in"
 is "$requests" $((N - 400)) "the window is as long as it should be"
@@ -82,55 +81,39 @@ is "$(grep -Ec '(accept4|read|sendmsg)\(.* = -1' "$T/window")" 0 \
     "none of them in vain"
 is "$(grep -Ec ' (brk|mmap|munmap|mremap|madvise)\(' "$T/trace")" 0 \
     "no memory is asked for"
-is "$(client -n 20000 -c 16 | head -n 1)" "$(answered 20000)" \
-    "20000 more requests"
+answers 20000 -c 16
 ok "and no more is used" test "$(status RssAnon)" -le "$heap"
-ok "idle: no system call, and no timeout (-r)" waitfor 20 idle
+ok "idle: no system call, and no timeout (-r)" tries 5 idle "$FOREVER"
 quit
 
-# Surplus workers that will be released in five minutes.
+# Surplus workers, until they are released in five minutes.
 start_daemon -r -n 2 -N 8 /bin/worker
-is "$(client -n 8 -c 8 -q slow=300 | head -n 1)" "$(answered 8)" "a burst"
+answers 8 -c 8 -q slow=300
 is "$(nworkers)" 8 "has left six surplus workers"
-idle_now() {
-	idle || {
-		# Until they are released there is a timeout, nothing else.
-		[ "$(grep -c '(' "$T/trace")" -eq 1 ] &&
-		    grep -Eq ' ppoll\(.*tv_sec=2[0-9][0-9]' "$T/trace"
-	}
-}
-ok "idle: no system call (-r, with surplus workers)" waitfor 20 idle_now
+ok "idle: no system call (-r, with surplus workers)" \
+    tries 5 idle 'tv_sec=2[0-9][0-9]'
 quit
 
 # --- The fixed pool: none at all, busy or idle.
 start_daemon -n 4 -l 512 /bin/worker
-client -n 100 -c 16 >"$T/out"
-ok "idle: no system call, and no timeout (fixed)" waitfor 20 idle
+answers 100 -c 16
+ok "idle: no system call, and no timeout (fixed)" tries 5 idle "$FOREVER"
 trace_on
-is "$(client -n $N -c 64 | head -n 1)" "$(answered $N)" \
-    "$N requests in a fixed pool"
-trace_off
-ok "no system call" only_sleeps
+answers $N -c 64
+strace_off
+ok "no system call" only_sleeps "$FOREVER"
 quit
 
 # --- Memory, at 100 workers.  Nearly all of it is the C library's text, which
 # is shared with everybody else on the machine; what is ours alone is RssAnon,
 # of that the heap is some 50 kB.
-limit=2048
-grep -aq __asan_init "$KFCGI" && limit=
+grep -aq __asan_init "$KFCGI" && done_testing
 for r in "" -r; do
 	start_daemon $r -n 100 /bin/worker
-	is "$(client -n 2000 -c 150 -t 60000 | head -n 1)" "$(answered 2000)" \
-	    "100 workers ${r:-(fixed)}"
-	diag "VmRSS $(status VmRSS) kB: RssFile $(status RssFile)," \
-	    "RssAnon $(status RssAnon); most of it in"
-	diag "$(awk '/^[0-9a-f]+-/ { n = $6 } /^Rss:/ { r[n] += $2 }
-	    END { for (n in r) print r[n], "kB", n }' "/proc/$PID/smaps" |
-	    sort -rn | head -n 3)"
-	if [ -n "$limit" ]; then
-		ok "2 MB or less are resident ${r:-(fixed)}" \
-		    test "$(status VmRSS)" -le $limit
-	fi
+	answers 2000 -c 150 -t 60000
+	diag "RssFile $(status RssFile) kB, RssAnon $(status RssAnon) kB"
+	ok "100 workers, ${r:-fixed}: 2 MB or less are resident" \
+	    test "$(status VmRSS)" -le 2048
 	quit
 done
 
