@@ -1,7 +1,6 @@
 #!/bin/sh
-# Builds without a warning: compilers, C libraries, word sizes, what others get
-# of compat/; each result must serve.  Then what each make does, and, by
-# qemu-user(1), other processors.
+# Builds without a warning and serves: compilers, C libraries, word sizes, what
+# others get of compat/, each make, other processors by qemu-user(1).
 TEST_ALARM=${TEST_ALARM:-1800}
 . ./lib.sh
 
