@@ -30,8 +30,6 @@ struct name {								\
 	struct type	*tqh_last;					\
 }
 
-#define TAILQ_HEAD_INITIALIZER(head)	{ NULL, NULL }
-
 #define TAILQ_ENTRY(type)						\
 struct {								\
 	struct type	*tqe_next;					\
@@ -41,7 +39,6 @@ struct {								\
 #define TAILQ_FIRST(head)		((head)->tqh_first)
 #define TAILQ_LAST(head, name)		((head)->tqh_last)
 #define TAILQ_NEXT(elm, field)		((elm)->field.tqe_next)
-#define TAILQ_PREV(elm, name, field)	((elm)->field.tqe_prev)
 #define TAILQ_EMPTY(head)		(TAILQ_FIRST(head) == NULL)
 
 #define TAILQ_INIT(head) do {						\
