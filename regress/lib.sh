@@ -64,8 +64,8 @@ also_kill() {
 }
 
 # leave: all that kfcgi has said so far, in files below $T or in what was looked
-# at last, is left for messages.t in the directory $KFCGI_LEFT, if that is set:
-# of lines that differ in numbers only the first.
+# at last, perhaps after a status, is left for messages.t in the directory
+# $KFCGI_LEFT, if that is set: of lines that differ in numbers only the first.
 GOT=
 leave() {
 	[ -n "${KFCGI_LEFT:-}" ] || return 0
@@ -74,7 +74,7 @@ leave() {
 		[ ! -e "$_l" ] || cat "$_l"
 		find "$T" -maxdepth 1 -type f -exec cat {} +
 		cat <<EOF
-$GOT
+${GOT#[0-9] }
 EOF
 	} | grep -a -e '^kfcgi: ' -e '^<[0-9]*>.\{15\} kfcgi\[' |
 	    awk '{ k = $0; gsub(/[0-9]+/, "0", k) } !seen[k]++' >"$_l.new"
