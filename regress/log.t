@@ -262,6 +262,8 @@ kill -KILL $(echo "$hung" | tail -n 2)
 becomes 2 0 0 6 3 0 "status: killed: two deaths more"
 kill -KILL "$(workers | head -n 1)"
 becomes 2 0 0 6 4 1 "status: an idle one: a death and a restart"
+fetch cookie=wrong >/dev/null
+becomes 2 0 0 7 5 2 "status: so is one that is stopped for a mistake"
 end_manager
 
 ok "status, fixed: start" begin -n 3 /bin/worker -t
@@ -313,7 +315,7 @@ end_manager
 ok "last words: start" begin -n 1 /bin/worker
 w=$(workers)
 freeze "$PID"
-fetch 'errlong=20000' >/dev/null
+fetch 'errlong=10000&errlong=10000' >/dev/null
 kill -SEGV "$w"
 waitfor 10 has_state "$w" Z
 kill -CONT "$PID"
