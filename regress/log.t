@@ -121,6 +121,8 @@ for r in '' -r; do
 	ok "$pool: fails a trial" waitfor 30 has_said ERR "no new workers for\
  now: cannot execute /bin/prog in $JAIL: No such.*; next trial in 100 ms"
 	mv "$JAIL/bin/away" "$JAIL/bin/prog"
+	is "$(said '' 'worker [0-9]+ exited with status 127 .*')" 0 \
+	    "$pool: and that it ended is no news"
 	tells INFO 'workers are started again: a trial passed' \
 	    "$pool: mended, that is told"
 	ok "$pool: two workers again" waitfor 30 has_workers 2
@@ -206,9 +208,10 @@ waitfor 10 has_said DEBUG 'worker [0-9]+ has connection 1'
 quit_now
 tells WARNING '1 worker had to be killed' "one that had to be killed: a warning"
 
-# A time zone of the caller, which the jail does not have.
+# A time zone of the caller, which the jail does not have; musl would look for
+# it there.
 zone=/usr/share/zoneinfo/Asia/Tokyo
-if [ -e $zone ] && ! ls /lib/ld-musl-* >/dev/null 2>&1; then
+if [ -e $zone ] && ! ldd --version 2>&1 | grep -q musl; then
 	TZ=Asia/Tokyo
 	export TZ
 	h1=$(date +%H)

@@ -33,6 +33,8 @@ cat >"$T/broken.c" <<'END'
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
+long	 syscall(long, ...);
 char	*getenv(const char *);
 static int
 is_broken(const char *name, int n, long *rv)
@@ -64,6 +66,15 @@ name(long a, long b, long c, long d, long e)				\
 	if (next == NULL)						\
 		next = dlsym(RTLD_NEXT, #name);				\
 	return next(a, b, c, d, e);					\
+}
+/* Does not fail, but is not what was asked for. */
+long
+mkdirat(long fd, long path, long mode)
+{
+	long	 rv;
+
+	return syscall(SYS_mkdirat, fd, path,
+	    is_broken("mkdirat", 1, &rv) ? 0750 : mode);
 }
 END
 for call in chdir chroot dup2 fchdir fchmodat fcntl fork fstat fstatat \
@@ -106,6 +117,7 @@ open:3|cannot open the working directory
 fstatat:1|$SOCK
 openat:$((n + 1))|cannot open the directory made for socket $SOCK
 fstat:$((n + 1))|cannot look at the directory made for socket $SOCK
+umask:1 mkdirat:1|the directory made for socket $SOCK is not ours alone: somebody else exchanges it
 geteuid:2|the directory made for socket $SOCK is not ours alone: somebody else exchanges it
 socket:1|cannot make a socket
 fcntl:2|cannot set the flags of a socket
@@ -151,7 +163,7 @@ PID=$!
 waitfor 10 some_strays
 kill -KILL "$(processes pid ppid args |
     awk -v p=$PID -v k="$KFCGI" '$2 == p && $3 == k { print $1; exit }')"
-waitfor 30 dead $PID
+waitfor 30 dead $PID || kill -KILL $PID
 wait $PID
 is "$? $(grep -c 'the starting process is gone: stopping$' "$LOG")" "1 1" \
     "the starting process killed"
