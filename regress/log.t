@@ -245,8 +245,7 @@ becomes() {
 ok "status: start" begin -r -n 2 -N 4 /bin/worker
 IDLE=idle POOL="min 2, max 4"
 becomes 2 0 0 0 0 0 "status: at start"
-is "$(said INFO 'status: .*')" "$(text | grep -c '^status: ')" \
-    "status: its level"
+ok "status: its level" has_said INFO 'status: .*'
 answered 3
 becomes 2 0 0 3 0 0 "status: after three requests"
 client -n 3 -c 3 -q 'err=1&hang' -t 100000 >/dev/null &
