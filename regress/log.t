@@ -151,7 +151,8 @@ for r in '' -r; do
 	for len in 999 1000 1001 10000; do
 		fetch "out=begin+$len&errlong=$len&out=end+$len" >/dev/null
 		waitfor 10 has_said NOTICE "worker: end $len"
-		is "$(text | sed -n "/^worker: begin $len/,/^worker: end $len/p" |
+		is "$(text |
+		    sed -n "/^worker: begin $len/,/^worker: end $len/p" |
 		    sed -n 's/^worker: \([a-z]*\)$/\1/p' | tr -d '\n')" \
 		    "$(awk -v n="$len" 'BEGIN { for (i = 0; i < n; i++)
 		    printf "%c", 97 + i % 26 }')" \
@@ -277,7 +278,7 @@ becomes 3 0 0 0 1 1 "status, fixed: one ended by itself"
 fetch crash >/dev/null
 becomes 3 0 0 0 2 2 "status, fixed: one crashed"
 kill -HUP "$PID"
-becomes 3 0 3 0 2 2 "status, fixed: a reload is neither; who does not go is leaving"
+becomes 3 0 3 0 2 2 "status, fixed: a reload is neither; the deaf are leaving"
 quit_now
 
 # -d: on standard error, too; the workers' output stays there.
@@ -421,7 +422,7 @@ ok "gone: two workers, and no descriptor is left behind" waitfor 10 eval '
     has_workers 2 && [ "$(nfds "$PID")" -le "$n" ]'
 end "gone: it stops"
 
-# One that is behind at the stop gets the last lines, if it reads within a second.
+# One that is behind at the stop gets the last lines, if it reads in a second.
 behind() {
 	syslogd_stop
 	syslogd_start 5
@@ -458,6 +459,7 @@ syslogd_stop
 syslogd_start
 ok "replaced: the next is heard of" waitfor 20 eval '
     kill -USR1 "$PID"; has_said INFO "status: .*"'
+is "$(said '' '[0-9]+ lines lost: .*')" 0 "replaced: and nothing was lost"
 is "$(nfds "$PID")" "$n" "replaced: with no descriptor more"
 w=$(workers)
 kill -KILL "$w"

@@ -90,8 +90,8 @@ $CC -w -fno-builtin -shared -fPIC -o "$T/broken.so" "$T/broken.c" -ldl || exit 1
 spoilt() {
 	_calls=$1 _message=$2
 	shift 2
-	env LD_PRELOAD="$T/broken.so" BROKEN=" $_calls" "$KFCGI" -p "$JAIL" \
-	    -s "$SOCK" -U "$WHO" "$@" </dev/null 2>"$T/err"
+	timeout 60 env LD_PRELOAD="$T/broken.so" BROKEN=" $_calls" "$KFCGI" \
+	    -p "$JAIL" -s "$SOCK" -U "$WHO" "$@" </dev/null 2>"$T/err"
 	is "$? $(sed 's/: Resource temporarily unavailable$//' "$T/err")" \
 	    "1 kfcgi: $_message" "without $_calls${1:+, $*}" && return
 	PID=$(manager_pid "$SOCK")
@@ -101,6 +101,8 @@ spoilt() {
 # Of fstat and openat there is one for each directory on the way to the socket,
 # then one for the directory that is made for it.
 n=$(echo "$T" | tr -cd / | wc -c)
+alone="the directory made for socket $SOCK is not ours alone: somebody else\
+ exchanges it"
 while IFS='|' read -r calls message; do
 	spoilt "$calls" "$message" -n 1 /bin/worker
 done <<END
@@ -117,8 +119,8 @@ open:3|cannot open the working directory
 fstatat:1|$SOCK
 openat:$((n + 1))|cannot open the directory made for socket $SOCK
 fstat:$((n + 1))|cannot look at the directory made for socket $SOCK
-umask:1 mkdirat:1|the directory made for socket $SOCK is not ours alone: somebody else exchanges it
-geteuid:2|the directory made for socket $SOCK is not ours alone: somebody else exchanges it
+umask:1 mkdirat:1|$alone
+geteuid:2|$alone
 socket:1|cannot make a socket
 fcntl:2|cannot set the flags of a socket
 unlinkat:1|cannot remove the trial's socket for $SOCK
@@ -196,11 +198,11 @@ refused() {
 	_message=$1
 	shift
 	"$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" -r "$@" </dev/null 2>"$T/err"
-	is "$? $(sed 's/[0-9][0-9.]*/N/g' "$T/err")" "1 kfcgi: worker N of $1 $_message" \
-	    "-r $*: refused"
+	is "$? $(sed 's/[0-9][0-9.]*/N/g' "$T/err")" \
+	    "1 kfcgi: worker N of $1 $_message" "-r $*: refused"
 }
-refused "exited with status N, N s after its start: does it speak what -r asks for?" \
-    /bin/worker -E 0
+refused "exited with status N, N s after its start: does it speak what -r asks\
+ for?" /bin/worker -E 0
 refused "was killed by signal N (Aborted), N s after its start: OpenBSD ends a\
  program so whose dynamic loader is missing in the jail" /bin/worker -S ABRT
 refused "closed its control socket" /bin/odd
@@ -241,8 +243,8 @@ my ($src, $seen) = map {
 $src =~ s/\\"/'/g;
 my $string = qr/(?:"[^"]*"\s*)+/;
 my (%pattern, @hints);
-while ($src =~ /\b(logit|death_log|trial_fail|fatal|errx?|warnx?|usage|worker_fault)\(
-    [^"();]*(?:\?\s*)?($string)(?::\s*($string))?/gx) {
+while ($src =~ /\b(logit|death_log|trial_fail|fatal|errx?|warnx?|usage|
+    worker_fault)\([^"();]*(?:\?\s*)?($string)(?::\s*($string))?/gx) {
 	my $call = $1;
 	for my $f (map { join '', /"([^"]*)"/g } grep { defined } $2, $3) {
 		next if $f eq '%s' && $call !~ /^(err|warn)$/;

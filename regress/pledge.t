@@ -12,10 +12,10 @@
 # a socket.
 #
 # One exception: syslog(3).  On OpenBSD it is sendsyslog(2), which is always
-# allowed.  On Linux it is compat's, with a socket that should be connected since
-# before the jail; when that fails it tries again, in vain.  A socket(2) that,
-# but for its flags, a connect(2) to /dev/log follows, and what connect(2) to
-# /dev/log and sendto(2) of a syslog message it sees until it is closed, are
+# allowed.  On Linux it is compat's, with a socket that should be connected
+# since before the jail; when that fails it tries again, in vain.  A socket(2)
+# that, but for its flags, a connect(2) to /dev/log follows, and what connect(2)
+# to /dev/log and sendto(2) of a syslog message it sees until it is closed, are
 # taken for sendsyslog(2); in the manager, not in the children.
 #
 # The traces are of other tests of the suite; judge.pl judges them by the table.
@@ -142,7 +142,8 @@ for t in reload.t args.t death.t start.t stop.t inherit.t odd.t log.t \
 	ok "$t comes to its end under strace, most of it well" \
 	    test "${n:-0}" -gt 0 -a $((bad * 20)) -le "${n:-0}" ||
 	    diag "$(tail -n 20 "$T/$t.tap")"
-	diag "$t: ${n:-no plan}, failed: $bad $(grep -A 2 '^not ok' "$T/$t.tap")"
+	diag "$t: ${n:-no plan}, failed: $bad"
+	[ "$bad" -eq 0 ] || diag "$(grep -A 2 '^not ok' "$T/$t.tap")"
 	for p in fixed variable; do
 		promises="stdio proc exec unix"
 		[ $p = fixed ] || promises="$promises sendfd"
