@@ -6,8 +6,8 @@
 #
 # Judged are the calls of the manager since the point where it pledges, and of
 # its children until they execute prog.  Prints each kind as "promise
-# OpenBSD-call Linux-call number", or as "bad" with the whole of it.  A start
-# that was refused before it entered the jail prints "refused" and no more.
+# OpenBSD-call Linux-call number", or as "bad" with the whole of it; nothing of
+# a start that was refused before it entered the jail.
 
 use strict;
 use warnings;
@@ -148,9 +148,6 @@ for my $pid (grep { /^\d+$/ } keys %half) {
 }
 judge(@$_) for grep { defined $_->[1] } @lines;
 
-if (!$jailed) {
-	print "refused\n";
-} elsif (!$pledged) {
-	print "bad: jailed, but no privilege drop in the trace\n";
-}
+print "bad: jailed, but no privilege drop in the trace\n"
+    if $jailed && !$pledged;
 print "$_ $seen{$_}\n" for sort keys %seen;

@@ -22,6 +22,7 @@ LOG=$T/log		# what kfcgi -d says
 WHO=nobody		# procuser
 PID=			# the manager
 KILL=
+BESIDE=			# other test files that run, who clean up themselves
 NTESTS=0
 NFAILED=0
 mkdir -p "$JAIL/bin"
@@ -44,6 +45,12 @@ cleanup() {
 	trap '' EXIT INT TERM HUP
 	kill $ALARM 2>/dev/null
 	[ -n "$PID" ] && end_manager
+	leave
+	# shellcheck disable=SC2086
+	[ -z "$BESIDE" ] || {
+		kill -TERM $BESIDE
+		wait $BESIDE
+	} 2>/dev/null
 	for p in $KILL; do
 		kill -KILL "$p" 2>/dev/null
 	done
@@ -54,6 +61,24 @@ trap 'cleanup; exit 1' INT TERM HUP
 
 also_kill() {
 	KILL="$KILL $*"
+}
+
+# leave: all that kfcgi has said so far, in files below $T or in what was looked
+# at last, perhaps after a status, is left for messages.t in the directory
+# $KFCGI_LEFT, if that is set: of lines that differ in numbers only the first.
+GOT=
+leave() {
+	[ -n "${KFCGI_LEFT:-}" ] || return 0
+	_l=$KFCGI_LEFT/${0##*/}
+	{
+		[ ! -e "$_l" ] || cat "$_l"
+		find "$T" -maxdepth 1 -type f -exec cat {} +
+		cat <<EOF
+${GOT#[0-9] }
+EOF
+	} | grep -a -e '^kfcgi: ' -e '^<[0-9]*>.\{15\} kfcgi\[' |
+	    awk '{ k = $0; gsub(/[0-9]+/, "0", k) } !seen[k]++' >"$_l.new"
+	mv "$_l.new" "$_l"
 }
 
 # --- TAP
@@ -75,6 +100,7 @@ EOF
 
 # result status description
 result() {
+	leave
 	NTESTS=$((NTESTS + 1))
 	if [ "$1" -eq 0 ]; then
 		echo "ok $NTESTS - $2"
@@ -106,6 +132,7 @@ fails() {
 
 # is got expected description
 is() {
+	GOT=$1
 	if [ "$1" = "$2" ]; then
 		result 0 "$3"
 	else
@@ -117,6 +144,7 @@ is() {
 
 # like text extended-regex description
 like() {
+	GOT=$1
 	if matches "$1" "$2"; then
 		result 0 "$3"
 	else
@@ -135,8 +163,9 @@ unlike() {
 	result 0 "$3"
 }
 
-# have command: this system has it
+# have command: this system has it; pledge.t has strace(1) for itself
 have() {
+	[ "$1" != strace ] || [ -z "${NOSTRACE:-}" ] || return 1
 	command -v "$1" >/dev/null 2>&1
 }
 
