@@ -43,9 +43,9 @@
 #endif
 
 #define TICK		 20000		/* microseconds, see live() */
-#define RECYCLED	 77		/* -3: delegator's status for -x and -y */
+#define RECYCLED	 77		/* -3: delegator's status for -x, -y */
 #define MAXFDS		 1024		/* as far as we look */
-#define MAXGROUPS	 1024		/* musl's NGROUPS_MAX is not the kernel's */
+#define MAXGROUPS	 1024		/* NGROUPS_MAX is not the kernel's */
 
 /* The options and the state of this process. */
 static struct {
@@ -57,7 +57,7 @@ static struct {
 	long		 served;
 	int64_t		 deadline;	/* -A */
 	pid_t		 leader;
-	int		 life;		/* -3: end-of-file when the leader ends */
+	int		 life;		/* -3: end-of-file: no leader */
 	uint8_t		 cookie[8];
 	char		*facts;		/* what we found at start */
 	size_t		 nfacts;
@@ -170,7 +170,7 @@ signame(const char *text)
 	return atoi(text);
 }
 
-/* Ends this process by a signal.  It is the signal that we want, not the core. */
+/* Ends this process by a signal: that is what we want, not the core. */
 static void
 die(int sig)
 {
@@ -198,6 +198,7 @@ catch(int sig, void (*handler)(int))
 		err(1, "sigaction");
 }
 
+/* A tick: at the end of our life it kills. */
 static void
 on_alarm(int sig)
 {
@@ -217,9 +218,9 @@ on_term(int sig)
  * Starts the timer of this process: nothing that a test starts may live for
  * ever, whatever mask it inherits.
  *
- * With -g and -3 the timer ticks.  We may be told to end just before a call that
- * waits, and stopped() be asked too early.  Then a tick interrupts the call, and
- * stopped() is asked again.
+ * With -g and -3 the timer ticks.  When we are told to end just before a call
+ * that waits, stopped() has been asked too early.  Then a tick interrupts the
+ * call, and stopped() is asked again.
  */
 static void
 live(void)
@@ -256,8 +257,8 @@ stopped(void)
  * Makes this process the leader of two siblings, and returns in the delegator,
  * which goes on like a worker of one process.
  *
- * The leader waits for SIGTERM or a sibling's failure.  A sibling that ends well
- * is no reason to go.  On SIGTERM the leader ends at once and the siblings
+ * The leader waits for SIGTERM or a sibling's failure.  A sibling that ends
+ * well is no reason to go.  On SIGTERM the leader ends at once and the siblings
  * follow by themselves; with -g it waits for them.
  */
 static void
@@ -330,6 +331,7 @@ fd_type(int fd)
 	    read(fd, &byte, 1) == 0 ? "null" : "unknown";
 }
 
+/* Tells the users and groups. */
 static void
 facts_ids(FILE *f)
 {
@@ -357,6 +359,7 @@ facts_ids(FILE *f)
 	fprintf(f, "%s\n", n == 0 ? " none" : "");
 }
 
+/* Tells which signals are blocked, and which ignored. */
 static void
 facts_signals(FILE *f)
 {
@@ -473,6 +476,7 @@ flush(void)
 	conn.outlen = 0;
 }
 
+/* Gathers it, to be sent in few calls; len is far less than there is room. */
 static void
 put(const void *data, size_t len)
 {
@@ -504,8 +508,8 @@ put_record(int type, int id, const void *data, size_t len)
 
 /* Keeps a parameter's value if it is called name, cut off if it is too long. */
 static void
-req_param(char *to, size_t size, const char *name, const uint8_t *p,
-    const size_t len[2])
+req_param(const char *name, const uint8_t *p, const size_t len[2], char *to,
+    size_t size)
 {
 	size_t	 n = len[1] < size ? len[1] : size - 1;
 
@@ -538,9 +542,10 @@ req_params(struct req *r, const uint8_t *p, size_t left)
 		}
 		if (len[0] > left || len[1] > left - len[0])
 			return 0;
-		req_param(r->method, sizeof(r->method), "REQUEST_METHOD", p, len);
-		req_param(r->uri, sizeof(r->uri), "REQUEST_URI", p, len);
-		req_param(r->query, sizeof(r->query), "QUERY_STRING", p, len);
+		req_param("REQUEST_METHOD", p, len, r->method,
+		    sizeof(r->method));
+		req_param("REQUEST_URI", p, len, r->uri, sizeof(r->uri));
+		req_param("QUERY_STRING", p, len, r->query, sizeof(r->query));
 		p += len[0] + len[1];
 		left -= len[0] + len[1];
 	}
@@ -597,7 +602,7 @@ ctl_write(const void *data, size_t len)
 	err(1, "control socket");
 }
 
-/* Writes the cookie, if there is one, in the way that was asked for. */
+/* Writes the cookie, with -r, in the way that was asked for. */
 static void
 ack(void)
 {
@@ -726,6 +731,7 @@ req_body(const struct req *r)
 	}
 }
 
+/* Does what the query says and answers.  conn.failed tells if that failed. */
 static void
 req_answer(struct req *r)
 {
@@ -787,12 +793,19 @@ ctl_env(void)
 static int
 next_listened(void)
 {
-	int	 fd;
+	struct pollfd	 pfd;
+	int		 fd;
 
+	pfd.fd = STDIN_FILENO;
+	pfd.events = POLLIN;
 	while (!stopped()) {
 		if ((fd = accept(STDIN_FILENO, NULL, NULL)) != -1)
 			return fd;
 		switch (errno) {
+		case EAGAIN:
+			/* Another program made it non-blocking. */
+			(void)poll(&pfd, 1, -1);
+			break;
 		case EINTR:
 		case ECONNABORTED:
 			break;
@@ -893,7 +906,7 @@ serve(int fd)
 	}
 }
 
-static void
+static void __dead
 usage(void)
 {
 	fprintf(stderr, "usage: worker [-3gt] [-A secs] [-b ms] [-E status]"
