@@ -32,6 +32,8 @@
 #define RETRY		 1		/* milliseconds, on a full backlog */
 #define HEADSIZE	 65536		/* all of a request but its input */
 #define ID		 1		/* of every request */
+#define MAXQUERIES	 1000
+#define MAXQUERY	 256
 
 enum fate {
 	ANSWERED,
@@ -82,7 +84,7 @@ struct slot {
 	int64_t		 start;
 	int64_t		 deadline;
 
-	uint8_t		*head;		/* the request up to its input */
+	uint8_t		 head[HEADSIZE];	/* the request up to its input */
 	size_t		 headlen;
 	size_t		 sent;		/* of head and input */
 
@@ -100,7 +102,7 @@ static struct {
 	struct sockaddr_un sun;
 	const char	*uri;
 	const char	*query;
-	char		**queries;	/* -Q */
+	char		 queries[MAXQUERIES][MAXQUERY];	/* -Q */
 	long		 nqueries;
 	uint64_t	 random;	/* -R */
 	long		 count;
@@ -143,31 +145,30 @@ static size_t		 npids;
 static void *
 grow(void *p, size_t size)
 {
-	if ((p = realloc(p, size)) == NULL)
+	void	*q;
+
+	if ((q = realloc(p, size)) == NULL)
 		err(1, NULL);
-	return p;
+	return q;
 }
 
 /* Reads one query in a line; an empty one is a query, too. */
 static void
 queries_read(const char *path)
 {
-	char	 line[16384];
+	char	*line;
 	FILE	*f;
 
 	if ((f = fopen(path, "r")) == NULL)
 		err(1, "%s", path);
-	while (fgets(line, sizeof(line), f) != NULL) {
+	while (o.nqueries < MAXQUERIES &&
+	    (line = fgets(o.queries[o.nqueries], MAXQUERY, f)) != NULL) {
 		line[strcspn(line, "\n")] = '\0';
-		o.queries = realloc(o.queries,
-		    (o.nqueries + 1) * sizeof(*o.queries));
-		if (o.queries == NULL ||
-		    (o.queries[o.nqueries++] = strdup(line)) == NULL)
-			err(1, NULL);
+		o.nqueries++;
 	}
+	if (o.nqueries == 0 || fgetc(f) != EOF)
+		errx(1, "%s: no queries, or too many", path);
 	fclose(f);
-	if (o.nqueries == 0)
-		errx(1, "%s: no queries", path);
 }
 
 /*
@@ -180,7 +181,8 @@ input_build(void)
 	uint32_t	 sum = FNV1A_START;
 	long		 i, n, pos = 0;
 
-	input = grow(NULL, o.post + (o.post / CHUNK + 2) * HEADER);
+	if ((input = malloc(o.post + (o.post / CHUNK + 2) * HEADER)) == NULL)
+		err(1, NULL);
 	do {
 		n = o.post - pos < CHUNK ? o.post - pos : CHUNK;
 		header(input + inputlen, FCGI_STDIN, ID, n, 0);
@@ -781,7 +783,6 @@ main(int argc, char *argv[])
 	for (i = 0; i < (size_t)o.conc; i++) {
 		slots[i].fd = -1;
 		slots[i].todo = o.count;
-		slots[i].head = grow(NULL, HEADSIZE);
 	}
 	epoch = now();
 	while (turn(pfd))

@@ -208,6 +208,7 @@ on_alarm(int sig)
 	}
 }
 
+/* With -g and -3: see stopped(). */
 static void
 on_term(int sig)
 {
@@ -240,7 +241,10 @@ live(void)
 		err(1, "setitimer");
 }
 
-/* Returns whether to end when idle: -g has SIGTERM, the siblings of -3 more. */
+/*
+ * Returns whether to end when idle: because of SIGTERM with -g, because there
+ * is no leader any more in a sibling.  Otherwise SIGTERM kills, or is ignored.
+ */
 static int
 stopped(void)
 {
@@ -302,7 +306,7 @@ three(void)
 }
 
 /*
- * ---------- What is told by the directive report: all that we found at start
+ * ---------- What is told by the directive report: mostly as found at start
  */
 
 /* Returns what a descriptor is. */
@@ -327,7 +331,7 @@ fd_type(int fd)
 	/* There is no /dev/null in the jail to compare with. */
 	pfd.fd = fd;
 	pfd.events = POLLIN;
-	return S_ISCHR(st.st_mode) && poll(&pfd, 1, 0) == 1 &&
+	return S_ISCHR(st.st_mode) && !isatty(fd) && poll(&pfd, 1, 0) == 1 &&
 	    read(fd, &byte, 1) == 0 ? "null" : "unknown";
 }
 
@@ -385,10 +389,8 @@ static void
 facts_record(char *argv[])
 {
 	struct rlimit	 rl;
-	struct dirent	*de;
 	char		 path[PATH_MAX];
 	FILE		*f;
-	DIR		*dir;
 	int		 i, flags[MAXFDS];
 
 	for (i = 0; i < MAXFDS; i++)
@@ -409,24 +411,40 @@ facts_record(char *argv[])
 			fprintf(f, "fd %d %s %s\n", i, fd_type(i), flags[i] &
 			    O_NONBLOCK ? "nonblocking" : "blocking");
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0)
-		fprintf(f, "nofile %lld\n", (long long)rl.rlim_cur);
+		fprintf(f, "nofile %lld %lld\n", (long long)rl.rlim_cur,
+		    (long long)rl.rlim_max);
 	if (getcwd(path, sizeof(path)) != NULL)
 		fprintf(f, "cwd %s\n", path);
-	if ((dir = opendir("/")) != NULL) {
-		fprintf(f, "root-entries");
-		while ((de = readdir(dir)) != NULL)
-			if (strcmp(de->d_name, ".") != 0 &&
-			    strcmp(de->d_name, "..") != 0)
-				fprintf(f, " %s", de->d_name);
-		fprintf(f, "\n");
-		closedir(dir);
-	}
 	for (i = 0; environ[i] != NULL; i++)
 		fprintf(f, "env %s\n", environ[i]);
 	for (i = 0; argv[i] != NULL; i++)
 		fprintf(f, "arg %d %s\n", i, argv[i]);
 	if (fclose(f) == EOF)
 		err(1, "open_memstream");
+}
+
+/*
+ * Tells what is in the root directory.  That is done on demand: tests look at
+ * the descriptors of workers that have just been started.
+ */
+static int
+facts_root(char *to, size_t size)
+{
+	struct dirent	*de;
+	DIR		*dir;
+	size_t		 len;
+
+	if ((dir = opendir("/")) == NULL)
+		return 0;
+	len = strlcpy(to, "root-entries", size);
+	while ((de = readdir(dir)) != NULL)
+		if (strcmp(de->d_name, ".") != 0 &&
+		    strcmp(de->d_name, "..") != 0 &&
+		    len + strlen(de->d_name) + 3 < size)
+			len += snprintf(to + len, size - len, " %s",
+			    de->d_name);
+	closedir(dir);
+	return len + snprintf(to + len, size - len, "\n");
 }
 
 /*
@@ -747,7 +765,9 @@ req_answer(struct req *r)
 	}
 	len = snprintf(text, sizeof(text),
 	    "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\n");
-	if (!r->report && r->body == -1)
+	if (r->report)
+		len += facts_root(text + len, sizeof(text) - len);
+	else if (r->body == -1)
 		len += snprintf(text + len, sizeof(text) - len,
 		    "pid %d uid %d served %ld\n%s %s\n", (int)w.leader,
 		    (int)getuid(), w.served, r->method, r->uri);
