@@ -33,7 +33,9 @@
 
 #define LIFETIME	 120		/* -A: seconds until SIGALRM */
 #define HEADER		 8		/* bytes in front of every record */
-#define CHUNK		 32448		/* content of our largest record */
+
+/* Content of our largest record: a multiple of 64 and of 26, see req_body(). */
+#define CHUNK		 32448
 
 /* FastCGI's types of records, as far as they are sent here. */
 enum {

@@ -107,7 +107,7 @@ msleep(long ms)
 
 	ts.tv_sec = ms / 1000;
 	ts.tv_nsec = ms % 1000 * 1000000;
-	while (nanosleep(&ts, &ts) == -1 && errno == EINTR)
+	while (ms > 0 && nanosleep(&ts, &ts) == -1 && errno == EINTR)
 		continue;
 }
 
@@ -681,7 +681,7 @@ directive(struct req *r, const char *name, char *arg)
 	} else if (strcmp(name, "kill") == 0) {		/* a signal */
 		die(signame(arg));
 	} else if (strcmp(name, "exit") == 0) {		/* a status */
-		exit(w.three ? 1 : n);
+		exit(w.three ? 1 : n);	/* else the leader would stay */
 	} else if (strcmp(name, "stop") == 0) {
 		raise(SIGSTOP);
 	} else if (strcmp(name, "body") == 0) {		/* bytes */
@@ -740,7 +740,8 @@ req_body(const struct req *r)
 	long	 left, n;
 	int	 i;
 
-	/* That is a multiple of 26 and of 64. */
+	if (r->body <= 0)
+		return;
 	for (i = 0; i < CHUNK; i++)
 		data[i] = i % 64 == 63 ? '\n' : 'a' + i % 26;
 	for (left = r->body; left > 0 && !conn.failed; left -= n) {
