@@ -669,7 +669,8 @@ report_load(int64_t time)
 		    fate_count[i]);
 	printf("\n");
 	if (!o.oneline) {
-		qsort(lat, nlat, sizeof(*lat), compare);
+		if (nlat > 0)
+			qsort(lat, nlat, sizeof(*lat), compare);
 		printf("time %lld rps %lld p50 %lld p99 %lld max %lld\n",
 		    (long long)(time / 1000),
 		    (long long)nlat * 1000000 / (time > 0 ? time : 1),
