@@ -48,15 +48,15 @@ compat.o: ${COMPAT}
 
 # These do not share compat.o: kfcgi may have been built with a sanitizer,
 # which does not go with -static.
-regress/worker: regress/worker.c ${COMPAT}
+regress/worker: regress/worker.c regress/fcgi.h ${COMPAT}
 	${COMPILE} ${LDFLAGS} ${STATICFLAG} -o regress/worker \
 	    regress/worker.c compat/compat.c ${LDLIBS}
 
-regress/client: regress/client.c ${COMPAT}
+regress/client: regress/client.c regress/fcgi.h ${COMPAT}
 	${COMPILE} ${LDFLAGS} -o regress/client \
 	    regress/client.c compat/compat.c ${LDLIBS}
 
-regress/floor: regress/floor.c ${COMPAT}
+regress/floor: regress/floor.c regress/fcgi.h ${COMPAT}
 	${COMPILE} ${LDFLAGS} -o regress/floor \
 	    regress/floor.c compat/compat.c ${LDLIBS}
 

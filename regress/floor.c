@@ -30,35 +30,7 @@
  * end-of-file that follows.
  */
 
-#include "../compat/compat.h"
-
-#include <sys/types.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
-#include <err.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#define LIFETIME	 600		/* seconds, whatever happens */
-
-static void	 usage(void) __attribute__((__noreturn__));
-static int	 number(const char *);
-static int	 listener(const char *, int);
-static int	 start(void);
-static void	 loop(void) __attribute__((__noreturn__));
-static void	 answered(int);
-static int	 hand_out(void);
-static int	 another(void);
+#include "fcgi.h"
 
 /* pfds[0] is the listener; from 1, workers: the busy, then the idle. */
 static struct pollfd	*pfds;
@@ -68,108 +40,14 @@ static int		 listenfd;
 static uint64_t		 handed;
 static char		**prog;
 
-int
-main(int argc, char *argv[])
-{
-	struct rlimit	 rl;
-	const char	*path = NULL;
-	char		 c;
-	int		 ch, backlog = 128, n = 1, p[2];
-
-	while ((ch = getopt(argc, argv, "+l:N:n:s:")) != -1)
-		switch (ch) {
-		case 'l':
-			backlog = number(optarg);
-			break;
-		case 'N':
-			max = number(optarg);
-			break;
-		case 'n':
-			n = number(optarg);
-			break;
-		case 's':
-			path = optarg;
-			break;
-		default:
-			usage();
-		}
-	argc -= optind;
-	argv += optind;
-	if (path == NULL || argc == 0)
-		usage();
-	prog = argv;
-	if (max < n)
-		max = n;
-	if (getrlimit(RLIMIT_NOFILE, &rl) == -1)
-		err(1, "getrlimit");
-	if (rl.rlim_cur < 2 * (rlim_t)max + 32) {
-		rl.rlim_cur = 2 * (rlim_t)max + 32;
-		if (setrlimit(RLIMIT_NOFILE, &rl) == -1)
-			err(1, "setrlimit");
-	}
-	if ((pfds = calloc(max + 1, sizeof(*pfds))) == NULL ||
-	    (conns = calloc(max + 1, sizeof(*conns))) == NULL)
-		err(1, NULL);
-	listenfd = listener(path, backlog);
-	pfds[0].events = POLLIN;
-
-	/* All have that pipe until they are executed: then it is at its end. */
-	if (pipe(p) == -1 || fcntl(p[1], F_SETFD, FD_CLOEXEC) == -1)
-		err(1, "pipe");
-	switch (fork()) {
-	case -1:
-		err(1, "fork");
-	case 0:
-		break;
-	default:
-		close(p[1]);
-		_exit(read(p[0], &c, 1) == 0 ? 0 : 1);
-	}
-	close(p[0]);
-	if (setsid() == -1)
-		err(1, "setsid");
-	alarm(LIFETIME);
-	while (nworkers < n)
-		if (!start()) {
-			if (write(p[1], "", 1) == -1)
-				err(1, "write");
-			errx(1, "%s: cannot start %d", prog[0], n);
-		}
-	close(p[1]);
-	loop();
-}
-
-static void
-usage(void)
-{
-	fprintf(stderr, "usage: floor [-l backlog] [-N maxworkers]"
-	    " [-n workers] -s sockpath prog\n\t[arg ...]\n");
-	exit(1);
-}
-
-static int
-number(const char *arg)
-{
-	const char	*errstr;
-	int		 n;
-
-	n = (int)strtonum(arg, 1, 100000, &errstr);
-	if (errstr != NULL)
-		errx(1, "%s: number is %s", arg, errstr);
-	return n;
-}
-
+/* Returns the listening socket, non-blocking. */
 static int
 listener(const char *path, int backlog)
 {
 	struct sockaddr_un sun;
 	int		 fd;
 
-	memset(&sun, 0, sizeof(sun));
-	sun.sun_family = AF_UNIX;
-	if (strlcpy(sun.sun_path, path, sizeof(sun.sun_path)) >=
-	    sizeof(sun.sun_path))
-		errx(1, "%s: too long", path);
+	address(&sun, path);
 	unlink(path);
 	if ((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
@@ -180,7 +58,7 @@ listener(const char *path, int backlog)
 	return fd;
 }
 
-/* Starts a worker, which is the last of the idle then. */
+/* Starts a worker, the last of the idle then.  Returns 0 if it fails. */
 static int
 start(void)
 {
@@ -210,35 +88,7 @@ start(void)
 	return 1;
 }
 
-static void
-loop(void)
-{
-	sigset_t	 nomask;
-	int		 i, n, saturated = 0, waiting;
-
-	sigemptyset(&nomask);
-	for (;;) {
-		pfds[0].fd = saturated ? -1 : listenfd;
-		if ((n = ppoll(pfds, nbusy + 1, NULL, &nomask)) == -1)
-			err(1, "ppoll");
-		waiting = saturated || pfds[0].revents;
-		n -= pfds[0].revents != 0;
-		/* Downwards: who has answered changes places with the last. */
-		for (i = nbusy; n > 0; i--)
-			if (pfds[i].revents) {
-				answered(i);
-				n--;
-			}
-		while (waiting && nbusy < max)
-			if (!hand_out())
-				waiting = saturated = 0;
-			else if (!saturated)
-				waiting = another();
-		if (waiting)
-			saturated = 1;
-	}
-}
-
+/* Takes the cookie of the busy worker in that slot, who is idle then. */
 static void
 answered(int i)
 {
@@ -253,7 +103,7 @@ answered(int i)
 	pfds[nbusy--] = pfd;
 }
 
-/* Whether another connection may wait. */
+/* Hands out a connection, if there is one.  Returns whether there was. */
 static int
 hand_out(void)
 {
@@ -294,7 +144,10 @@ hand_out(void)
 	return 1;
 }
 
-/* Whether one waits: on Linux an accept4(2) in vain costs 3 us, this 0.2. */
+/*
+ * Returns whether another connection waits: on Linux an accept4(2) in vain
+ * costs 3 us, this 0.2.
+ */
 static int
 another(void)
 {
@@ -303,4 +156,105 @@ another(void)
 	pfd.fd = listenfd;
 	pfd.events = POLLIN;
 	return poll(&pfd, 1, 0) == 1;
+}
+
+static void __dead
+loop(void)
+{
+	sigset_t	 nomask;
+	int		 i, n, saturated = 0, waiting;
+
+	sigemptyset(&nomask);
+	for (;;) {
+		pfds[0].fd = saturated ? -1 : listenfd;
+		if ((n = ppoll(pfds, nbusy + 1, NULL, &nomask)) == -1)
+			err(1, "ppoll");
+		waiting = saturated || pfds[0].revents;
+		n -= pfds[0].revents != 0;
+		/* Downwards: who has answered changes places with the last. */
+		for (i = nbusy; n > 0; i--)
+			if (pfds[i].revents) {
+				answered(i);
+				n--;
+			}
+		while (waiting && nbusy < max)
+			if (!hand_out())
+				waiting = saturated = 0;
+			else if (!saturated)
+				waiting = another();
+		if (waiting)
+			saturated = 1;
+	}
+}
+
+static void __dead
+usage(void)
+{
+	fprintf(stderr, "usage: floor [-l backlog] [-N maxworkers]"
+	    " [-n workers] -s sockpath prog\n\t[arg ...]\n");
+	exit(1);
+}
+
+int
+main(int argc, char *argv[])
+{
+	const char	*path = NULL;
+	char		 c;
+	int		 ch, backlog = 128, n = 1, p[2];
+
+	while ((ch = getopt(argc, argv, "+l:N:n:s:")) != -1)
+		switch (ch) {
+		case 'l':
+			backlog = number(ch, 1, 100000);
+			break;
+		case 'N':
+			max = number(ch, 1, 100000);
+			break;
+		case 'n':
+			n = number(ch, 1, 100000);
+			break;
+		case 's':
+			path = optarg;
+			break;
+		default:
+			usage();
+		}
+	argc -= optind;
+	argv += optind;
+	if (path == NULL || argc == 0)
+		usage();
+	prog = argv;
+	if (max < n)
+		max = n;
+	descriptors(2 * (rlim_t)max + 32);
+	if ((pfds = calloc(max + 1, sizeof(*pfds))) == NULL ||
+	    (conns = calloc(max + 1, sizeof(*conns))) == NULL)
+		err(1, NULL);
+	listenfd = listener(path, backlog);
+	pfds[0].events = POLLIN;
+
+	/* All have that pipe until they are executed: then it is at its end. */
+	if (pipe(p) == -1 || fcntl(p[1], F_SETFD, FD_CLOEXEC) == -1)
+		err(1, "pipe");
+	switch (fork()) {
+	case -1:
+		err(1, "fork");
+	case 0:
+		break;
+	default:
+		close(p[1]);
+		_exit(read(p[0], &c, 1) == 0 ? 0 : 1);
+	}
+	close(p[0]);
+	if (setsid() == -1)
+		err(1, "setsid");
+	alarm(5 * LIFETIME);	/* whatever happens */
+	while (nworkers < n)
+		if (!start()) {
+			if (write(p[1], "", 1) == -1)
+				err(1, "write");
+			errx(1, "%s: cannot start %d", prog[0], n);
+		}
+	close(p[1]);
+	loop();
 }
