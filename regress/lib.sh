@@ -445,8 +445,9 @@ quit_now() {
 run() {
 	_name=$1
 	shift
+	: >"$T/$_name.l"
 	"$KFCGI" -d -p "$JAIL" -s "$T/$_name.s" -U "$WHO" "$@" \
-	    </dev/null >"$T/$_name.l" 2>&1 &
+	    </dev/null >>"$T/$_name.l" 2>&1 &
 	echo $! >"$T/$_name.p"
 	also_kill $!
 }
