@@ -73,7 +73,6 @@ demo: kfcgi regress/client regress/worker
 
 bench: kfcgi regress/client regress/floor regress/worker
 	@${RUN} regress/bench
-	@${RUN} regress/bench-traffic
 
 deps:
 	@sh regress/deps

@@ -469,6 +469,57 @@ quit_now() {
 	return $_rv
 }
 
+# run name options... prog...: one of several side by side, as a job.  Its socket,
+# log and pid are $T/name.s, .l and .p.
+run() {
+	_name=$1
+	shift
+	: >"$T/$_name.l"
+	"$KFCGI" -d -p "$JAIL" -s "$T/$_name.s" -U "$WHO" "$@" \
+	    </dev/null >>"$T/$_name.l" 2>&1 &
+	echo $! >"$T/$_name.p"
+	also_kill $!
+}
+
+# use name: the functions here are about that one from now on
+use() {
+	SOCK=$T/$1.s
+	LOG=$T/$1.l
+	read -r PID <"$T/$1.p"
+}
+
+# up name: it has started
+up() {
+	use "$1"
+	ok "$1: starts" waitfor 30 logged '^kfcgi: started:'
+}
+
+# ends name: without waiting for the busy
+ends() {
+	use "$1"
+	quit_now
+	is "$?" 0 "$1: status"
+}
+
+# status: its line, asked for anew
+status() {
+	_n=$(grep -c '^kfcgi: status:' "$LOG")
+	kill -USR1 "$PID"
+	waitfor 10 logged '^kfcgi: status:' $((_n + 1))
+	grep '^kfcgi: status:' "$LOG" | tail -n 1
+}
+
+status_matches() {
+	_status=$(status)
+	matches "$_status" "$1"
+}
+
+# counts pattern description: the status comes to match that
+counts() {
+	waitfor 10 status_matches "$1"
+	like "$_status" "$1" "$2"
+}
+
 # For cleanup: whatever state the manager is in, neither it nor a worker stays.
 end_manager() {
 	_w=$(children "$PID")
@@ -523,4 +574,26 @@ client() {
 # fetch query: the answer's body
 fetch() {
 	client -q "$1" 2>&1
+}
+
+# all n: what client says if so many requests were answered, and no other
+all() {
+	echo "answered $1 refused 0 reset 0 cut 0 timeout 0 bad 0"
+}
+
+# served n description options...: so many requests, and all are answered
+served() {
+	_n=$1
+	_d=$2
+	shift 2
+	is "$(client -o -n "$_n" "$@")" "$(all "$_n")" "$_d"
+}
+
+# answers file, losses file: of how many requests a client says so there
+answers() {
+	sed -n 's/^answered \([0-9]*\) .*/\1/p' "$1"
+}
+
+losses() {
+	awk '/^answered/ { print $4 + $6 + $8 + $10 + $12 }' "$1"
 }

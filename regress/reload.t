@@ -4,13 +4,40 @@
 
 # No reload under way: it would be seen as more or fewer workers than n.
 settled() {
-	has_workers 3 || return 1
-	_n=$(grep -c '^kfcgi: status:' "$LOG")
-	kill -USR1 "$PID"
-	waitfor 5 logged '^kfcgi: status:' $((_n + 1))
-	grep '^kfcgi: status:' "$LOG" | tail -n 1 |
-	    grep -q ': 3 [a-z]*, 0 busy, 0 leaving, 0 starting;'
+	has_workers 3 && status_matches ': 3 [a-z]*, 0 busy, 0 leaving, 0 starting;'
 }
+
+# reloads_under_load seconds description: SIGHUP every half second
+reloads_under_load() {
+	client -d "$1" -c 8 -q slow=5 -t 30000 -A 100 >"$T/load" &
+	load=$!
+	while alive $load; do
+		kill -HUP "$PID"
+		sleep 0.5
+	done
+	wait $load
+	like "$(head -n 1 "$T/load")" \
+	    'answered [0-9]+ refused 0 reset 0 cut 0 timeout 0 bad 0' \
+	    "$2: a reload every half second loses nothing"
+	diag "$(cat "$T/load")"
+}
+
+# Deaf workers of a fixed pool, and of a variable one that releases them: gone
+# within twenty seconds.  In the latter the leader heeds neither SIGTERM nor the
+# end-of-file, which is for its siblings.  Both go on beside the rest, in a jail
+# of their own.
+MYJAIL=$JAIL JAIL=$T/deafjail
+mkdir -p "$JAIL/bin"
+cp "$MYJAIL/bin/worker" "$JAIL/bin"
+run deaf -n 2 /bin/worker -t
+run released -r -n 1 -N 2 -w 0 /bin/worker -3 -t
+up deaf
+DEAF=$(workers)
+kill -HUP "$PID"
+ok "deaf: reloaded" waitfor 10 logged 'reloaded: 2 new'
+up released
+client -n 2 -c 2 -q slow=500 >/dev/null
+SOCK=$T/sock LOG=$T/log JAIL=$MYJAIL
 
 for r in "" -r; do
 	name=${r:-fixed}
@@ -24,18 +51,15 @@ for r in "" -r; do
 	like "$(fetch '')" '^pid' "$name: they serve"
 
 	# Any number of SIGHUPs in any rhythm.
-	for i in $(seq 60); do
-		kill -HUP "$PID"
-		sleep 0.01
-	done
-	ok "$name: 60 at 10 ms: the pool is n" waitfor 20 has_workers 3
-	for i in $(awk 'BEGIN { srand(7); for (i = 0; i < 25; i++)
+	for i in $(seq 30) $(awk 'BEGIN { srand(7); for (i = 0; i < 25; i++)
 	    printf "0.%03d ", rand() * 25 }'); do
 		kill -HUP "$PID"
-		sleep "$i"
+		case $i in
+		0.*)	sleep "$i" ;;
+		*)	sleep 0.01 ;;
+		esac
 	done
-	ok "$name: 25 at random: settles" waitfor 20 settled
-	is "$(nworkers)" 3 "$name: 25 at random: the pool is n"
+	ok "$name: many: settles" waitfor 20 settled
 	old=$(workers)
 	kill -HUP "$PID"
 	ok "$name: one more: all are new" waitfor 10 new_pool 3 $old
@@ -45,92 +69,60 @@ for r in "" -r; do
 	is "$?" 0 "$name: status"
 	is "$(strays)" "" "$name: no orphan"
 
-	# Under load, every half second for ten seconds: nothing is lost.
-	for g in -g ""; do
-		# In a fixed pool SIGTERM is all there is: the worker must
-		# finish by itself.
-		[ -z "$r$g" ] && continue
-		start $r -n 3 -N 6 -w 1 /bin/worker $g
-		client -d 10 -c 8 -q slow=5 -t 30000 -A 100 >"$T/load" &
-		load=$!
-		while alive $load; do
-			kill -HUP "$PID"
-			sleep 0.5
-		done
-		wait $load
-		like "$(head -n 1 "$T/load")" \
-		    'answered [0-9]+ refused 0 reset 0 cut 0 timeout 0 bad 0' \
-		    "$name${g:+, $g}: a reload every half second loses nothing"
-		diag "$(cat "$T/load")"
-		ok "$name${g:+, $g}: n again" waitfor 15 settled
-		quit
-	done
-
-	# Saturated: signals are heard though descriptors are always ready,
-	# which takes a manager that strace(1) slows down.
-	start $r -n 8 -N 8 /bin/worker -g
-	old=$(workers)
-	"$REGRESS/client" -s "$SOCK" -d 60 -c 64 -t 30000 >"$T/load" &
-	load=$!
-	tracer=
-	also_kill $load
-	if have strace; then
-		strace -o /dev/null -p "$PID" 2>"$T/strace" &
-		tracer=$!
-		also_kill $tracer
-		waitfor 10 grep -q attached "$T/strace"
-	fi
-	kill -HUP "$PID"
-	ok "$name: saturated: reloads" waitfor 20 logged '^kfcgi: reloaded:'
-	ok "$name: saturated: old ones leave" waitfor 20 new_pool 8 $old
-	kill $load
-	[ -z "$tracer" ] || kill -INT $tracer
-	wait $load $tracer 2>/dev/null
+	# Under load.  In a fixed pool SIGTERM is all there is: the worker must
+	# finish by itself.
+	[ -z "$r" ] && g=-g || g=
+	start $r -n 3 -N 6 -w 1 /bin/worker $g
+	reloads_under_load 6 "$name"
+	ok "$name: n again" waitfor 15 settled
 	quit
-	is "$?" 0 "$name: saturated: status"
 
 	# The new ones are no good: the old ones stay, with one LOG_ERR.
 	cp "$JAIL/bin/worker" "$JAIL/bin/prog"
 	start $r -n 3 -N 3 /bin/prog -g
 	old=$(workers)
-	for prog in junk exits removed plain; do
+	for prog in exits removed; do
 		rm -f "$JAIL/bin/prog"
-		case $prog in
-		junk)
-			echo junk >"$JAIL/bin/prog"
-			chmod 755 "$JAIL/bin/prog"
-			;;
-		exits)
+		[ $prog = removed ] || {
 			printf '#!/bin/worker -E1\n' >"$JAIL/bin/prog"
 			chmod 755 "$JAIL/bin/prog"
-			;;
-		plain)
-			cp "$JAIL/bin/worker" "$JAIL/bin/prog"
-			chmod 644 "$JAIL/bin/prog"
-			;;
-		esac
+		}
 		: >"$LOG"
-		client -n 200 -c 4 -q slow=5 >"$T/load" &
+		client -o -n 200 -c 4 -q slow=5 >"$T/load" &
 		load=$!
 		kill -HUP "$PID"
 		ok "$name: prog $prog: said so" \
 		    waitfor 10 logged '^kfcgi: reload failed, the old workers stay: '
 		wait $load
-		is "$(head -n 1 "$T/load")" \
-		    "answered 200 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+		is "$(cat "$T/load")" "$(all 200)" \
 		    "$name: prog $prog: the old pool serves on"
 		ok "$name: prog $prog: the new ones go" waitfor 10 has_workers 3
 		is "$(workers)" "$old" "$name: prog $prog: the old ones stay"
 		is "$(grep -c 'reload failed' "$LOG")" 1 \
 		    "$name: prog $prog: in one line"
-		diag "$(grep 'reload failed' "$LOG")"
 	done
-	rm -f "$JAIL/bin/prog"
 	cp "$JAIL/bin/worker" "$JAIL/bin/prog"
 	kill -HUP "$PID"
 	ok "$name: put back: all are new" waitfor 10 new_pool 3 $old
 	quit
 done
+
+# Saturated: signals are heard though descriptors are always ready, which takes
+# a manager that strace(1) slows down.
+start -r -n 8 -N 8 /bin/worker -g
+old=$(workers)
+"$REGRESS/client" -s "$SOCK" -d 60 -c 64 -t 30000 >"$T/load" &
+load=$!
+also_kill $load
+! have strace || strace_on -o /dev/null
+kill -HUP "$PID"
+ok "saturated: reloads" waitfor 20 logged '^kfcgi: reloaded:'
+ok "saturated: old ones leave" waitfor 20 new_pool 8 $old
+kill $load
+! have strace || strace_off
+wait $load 2>/dev/null
+quit
+is "$?" 0 "saturated: status"
 
 # With -r a busy old worker finishes its request and takes no new one.
 start -r -n 2 -N 2 /bin/worker
@@ -140,14 +132,19 @@ waitfor 10 logged 'has connection 1'
 old=$(sed -n 's/.*worker \([0-9]*\) has connection 1$/\1/p' "$LOG")
 kill -HUP "$PID"
 ok "busy: reloaded" waitfor 10 logged 'reloaded: 2 new workers, 1 of the old'
-is "$(client -n 100 -c 4 | head -n 1)" \
-    "answered 100 refused 0 reset 0 cut 0 timeout 0 bad 0" "busy: others serve"
+served 100 "busy: others serve" -c 4
 ok "busy: the old one works on" alive "$old"
 wait $slow
 like "$(cat "$T/slow")" "^pid $old .*served 1\$" "busy: and finishes"
 ok "busy: then it leaves" waitfor 10 dead "$old"
 is "$(grep -c "worker $old has connection" "$LOG")" 1 "busy: without another"
 quit
+
+# The three-process worker reloads under load, too.
+start -r -n 2 -N 4 /bin/worker -3
+reloads_under_load 3 "three processes"
+quit
+ok "three processes: nobody left" waitfor 10 no_strays
 
 # A fixed worker that is still there at the next SIGHUP is killed.
 start -n 2 /bin/worker -t
@@ -162,40 +159,16 @@ is "$(nworkers)" 4 "fixed, deaf: the second ones are there"
 quit_now
 is "$?" 0 "fixed, deaf: status"
 
-# Deaf workers: gone within twenty seconds, in reload and in release.
-start -n 2 /bin/worker -t
-old=$(workers)
-kill -HUP "$PID"
-ok "fixed, deaf: reloaded" waitfor 10 logged 'reloaded: 2 new'
-ok "fixed, deaf: they go in the end" waitfor 30 new_pool 2 $old
+# The deaf from above.
+use deaf
+ok "deaf: they go in the end" waitfor 30 new_pool 2 $DEAF
 is "$(grep -c 'did not leave within 20 s of SIGTERM: killed' "$LOG")" 2 \
-    "fixed, deaf: and that is told"
-quit_now
-
-# The same in idle release: here the leader heeds neither SIGTERM nor the
-# end-of-file, which is for its siblings.
-start -r -n 1 -N 2 -w 0 /bin/worker -3 -t
-client -n 2 -c 2 -q slow=500 >/dev/null
-ok "-r, deaf: released" waitfor 10 logged 'released after'
-ok "-r, deaf: it goes in the end" waitfor 30 logged \
+    "deaf: and that is told"
+ends deaf
+use released
+ok "released and deaf: it goes in the end" waitfor 30 logged \
     'did not leave within 20 s of SIGTERM: killed'
-ok "-r, deaf: n are left" waitfor 10 has_workers 1
-quit_now
-is "$?" 0 "-r, deaf: status"
-
-# The three-process worker reloads under load, too.
-start -r -n 2 -N 4 /bin/worker -3
-client -d 3 -c 4 -q slow=5 -t 30000 >"$T/load" &
-load=$!
-while alive $load; do
-	kill -HUP "$PID"
-	sleep 0.5
-done
-wait $load
-like "$(head -n 1 "$T/load")" \
-    'answered [0-9]+ refused 0 reset 0 cut 0 timeout 0 bad 0' \
-    "three processes: a reload every half second loses nothing"
-quit
-ok "three processes: nobody left" waitfor 10 no_strays
+ok "released and deaf: n are left" waitfor 10 has_workers 1
+ends released
 
 done_testing

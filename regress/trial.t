@@ -6,50 +6,30 @@
 
 [ -d /proc/self/fd ] || skip_all "needs /proc"
 
-# odd ms status words: says so after that time and ends
-# odd how: as main() has it, and serves then, if it can
 cat >"$T/odd.c" <<'END'
 #include <sys/socket.h>
 #include <err.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-static void
-late(int ms, int status, const char *words)
-{
-	usleep(ms * 1000);
-	(void)write(2, words, strlen(words));
-	(void)write(2, "\n", 1);
-	_exit(status);
-}
 int
 main(int argc, char *argv[])
 {
 	static char	*worker[] = { "/bin/worker", "-g", "-A", "100", NULL };
 	const char	*how = argc > 1 ? argv[1] : "";
-	FILE		*f;
-	int		 ms, status;
+	int		 i;
 
 	alarm(100);
 	signal(SIGPIPE, SIG_IGN);
-	if (argc == 4)
-		late(atoi(argv[1]), atoi(argv[2]), argv[3]);
-	if (strcmp(how, "stops") == 0)
-		raise(SIGSTOP);
-	else if (strcmp(how, "leaves") == 0 && fork() != 0)
+	if (strcmp(how, "leaves") == 0 && fork() != 0)
 		return 0;
-	else if (strcmp(how, "job") == 0 && fork() == 0)
+	if (strcmp(how, "job") == 0 && fork() == 0)
 		for (;;)
 			pause();
-	else if (strcmp(how, "floods") == 0 && fork() == 0) {
-		for (;;)
-			if (write(2, "a flood\n", 8) == -1)
-				pause();
-	} else if (strcmp(how, "pours") == 0) {
-		for (ms = 0; ms < 20000; ms++)
+	if (strcmp(how, "pours") == 0) {
+		for (i = 0; i < 20000; i++)
 			(void)write(2, "a flood\n", 8);
 		abort();
 	}
@@ -57,20 +37,22 @@ main(int argc, char *argv[])
 	if (strcmp(how, "versions") == 0) {
 		if (access("/second", F_OK) == 0) {
 			if (fcntl(0, F_GETFL) & O_NONBLOCK)
-				late(0, 4, "the listener does not block");
+				errx(4, "the listener does not block");
 		} else if (listen(0, 1) == -1 ||
 		    fcntl(0, F_SETFL, O_NONBLOCK) == -1)
-			late(0, 5, "not a listener");
+			err(5, "not a listener");
 	}
-	/* As /mode says, if it is there. */
-	if (strcmp(how, "mode") == 0 && (f = fopen("/mode", "r")) != NULL &&
-	    fscanf(f, "%d %d", &ms, &status) == 2)
-		late(ms, status, "database is down");
 	execv(worker[0], worker);
 	err(1, "%s", worker[0]);
 }
 END
 $CC -w -static -o "$JAIL/bin/odd" "$T/odd.c" || exit 1
+
+# A jail in which worker -b fails.
+mkdir -p "$T/broken/bin" "$T/mended/bin"
+cp "$JAIL/bin/worker" "$T/broken/bin"
+cp "$JAIL/bin/worker" "$T/mended/bin"
+: >"$T/broken/broken"
 
 moment() {
 	perl -MTime::HiRes=time -e 'printf "%d\n", time * 1000'
@@ -78,7 +60,7 @@ moment() {
 
 # begin name options... prog...: a daemon is started in the background.  Its
 # socket is $T/name.s, what it says $T/name.e, its status and the milliseconds
-# that the start took $T/name.r; the pid of the shell's child is $CHILD.
+# that the start took $T/name.r; the pid of the shell's child is in $T/name.p.
 begin() {
 	_name=$1
 	shift
@@ -92,26 +74,10 @@ begin() {
 	) &
 }
 
-# begun name: its result is there
-begun() {
+# result_of name: into status and ms, when it is there
+result_of() {
 	waitfor 30 test -s "$T/$1.r"
-}
-
-# run name options... prog...: the same in the foreground, with -d -v
-run() {
-	_name=$1
-	shift
-	"$KFCGI" -d -v -p "$JAIL" -s "$T/$_name.s" -U "$WHO" "$@" \
-	    </dev/null >"$T/$_name.l" 2>&1 &
-	echo $! >"$T/$_name.p"
-	also_kill $!
-}
-
-# use name: the functions of lib.sh are about that one
-use() {
-	SOCK=$T/$1.s
-	LOG=$T/$1.l
-	PID=$(cat "$T/$1.p")
+	read -r status ms <"$T/$1.r"
 }
 
 # The processes of a process group that live.
@@ -124,147 +90,85 @@ no_group() {
 	[ -z "$(group "$1")" ]
 }
 
-# The last that was on trial.
-on_trial() {
-	sed -n 's/^kfcgi: worker \([0-9]*\) started on trial$/\1/p' "$LOG" |
-	    tail -n 1
+# All that have been on trial, in order.
+tried() {
+	sed -n 's/^kfcgi: worker \([0-9]*\) started on trial$/\1/p' "$LOG"
 }
-
-# status_matches pattern: asked for anew
-status_matches() {
-	_n=$(grep -c '^kfcgi: status:' "$LOG")
-	kill -USR1 "$PID"
-	waitfor 5 logged '^kfcgi: status:' $((_n + 1))
-	grep '^kfcgi: status:' "$LOG" | tail -n 1 | grep -Eq "$1"
-}
-
-# counts pattern description: the status comes to match that
-counts() {
-	waitfor 5 status_matches "$1" && result 0 "$2" || {
-		result 1 "$2"
-		diag "$(grep '^kfcgi: status:' "$LOG" | tail -n 1)," \
-		    "expected to match $1"
-	}
-}
-
-# ends name: two signals, for those that are deaf
-ends() {
-	use "$1"
-	kill -TERM "$PID" 2>/dev/null
-	kill -INT "$PID" 2>/dev/null
-	waitfor 20 dead "$PID"
-	wait "$PID"
-	is "$?" 0 "$1: stopped: status"
-	PID=
-}
-
-TOP=$SOCK
 
 # --- A start takes the second of its trial, and refuses what fails in it.
 for r in '' -r; do
 	begin "good$r" $r -n 2 -w 0 -l 16 /bin/worker
-	for ms in 50 300 900; do
-		begin "late$ms$r" $r -n 3 /bin/odd $ms 3 "database is down"
-	done
-	begin "zero$r" $r -n 3 /bin/odd 300 0 "in the background"
+	JAIL=$T/broken begin "late$r" $r -n 3 /bin/worker -b 900 \
+	    -e "database is down"
+	JAIL=$T/jail
 	begin "leaves$r" $r -n 3 /bin/odd leaves
 	begin "flood$r" $r -n 3 /bin/odd pours
-	begin "told$r" $r -n 3 /bin/worker -3
-	begin "told-t$r" $r -n 3 /bin/worker -3 -t
+	begin "told$r" $r -n 3 /bin/worker -3 -t
 done
 # Whoever connects meanwhile waits, or learns at once that it is over.
 clients=
-for name in good late900 good-r late900-r; do
+for name in good late good-r late-r; do
 	waitfor 5 test -S "$T/$name.s"
 	"$REGRESS/client" -s "$T/$name.s" -n 8 -c 8 -t 25000 \
 	    >"$T/$name.c" 2>&1 &
 	clients="$clients $!"
 done
-for name in told told-t told-r told-t-r; do
+for name in told told-r; do
 	waitfor 5 test -S "$T/$name.s"
 	kill -TERM "$(cat "$T/$name.p")"
 done
 wait $clients
 for r in '' -r; do
 	pool=${r:-fixed}
-	is "$(head -n 1 "$T/good$r.c")" \
-	    "answered 8 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+	is "$(head -n 1 "$T/good$r.c")" "$(all 8)" \
 	    "$pool: who connects during a start is answered"
-	begun "good$r"
-	read -r status ms <"$T/good$r.r"
+	result_of "good$r"
 	is "$status" 0 "$pool: a good start: status"
 	ok "$pool: a good start took the second of the trial: $ms ms" \
 	    test "$ms" -ge 1000
 	is "$(grep -v '^kfcgi: no syslogd: ' "$T/good$r.e")" "" \
 	    "$pool: and says nothing else"
-	like "$(head -n 1 "$T/late900$r.c")" "^answered 0 .* timeout 0 bad 0" \
+	like "$(head -n 1 "$T/late$r.c")" "^answered 0 .* timeout 0 bad 0" \
 	    "$pool: who connects to a start that fails learns it"
-	time=$(sed -n 's/^time \([0-9]*\) .*/\1/p' "$T/late900$r.c")
+	time=$(sed -n 's/^time \([0-9]*\) .*/\1/p' "$T/late$r.c")
 	ok "$pool: at once: after $time ms" test "${time:-99999}" -lt 8000
 
-	for name in late50 late300 late900 zero leaves flood; do
-		begun "$name$r"
-		read -r status ms <"$T/$name$r.r"
+	for name in late leaves flood told; do
+		result_of "$name$r"
 		is "$status" 1 "$pool: $name: refused"
 		fails "$pool: $name: no socket is left" test -e "$T/$name$r.s"
+		# Whoever was not refused is not to stay.
+		PID=$(manager_pid "$T/$name$r.s")
+		[ -z "$PID" ] || end_manager
 	done
-	for ms in 50 300 900; do
-		is "$(sed "s/worker [0-9]* /worker /; s/, 0\.[0-9]* s/, s/" \
-		    "$T/late$ms$r.e")" "database is down
-kfcgi: worker of /bin/odd exited with status 3, s after its start" \
-		    "$pool: after $ms ms: its words, and how it ended"
-		life=$(sed -n 's/.* 0\.\([0-9]*\) s after its start/\1/p' \
-		    "$T/late$ms$r.e" | sed 's/^0*//')
-		ok "$pool: after $ms ms: and when: $life ms" \
-		    test "${life:-0}" -ge "$ms"
-	done
-	for name in zero leaves; do
-		like "$(cat "$T/$name$r.e")" \
-		    "worker [0-9]+ of /bin/odd exited with status 0, " \
-		    "$pool: $name: to end with status 0 is a failure, too"
-	done
+	like "$(cat "$T/late$r.e")" "^database is down\$" "$pool: late: its words"
+	like "$(cat "$T/late$r.e")" "^kfcgi: worker [0-9]+ of /bin/worker exited\
+ with status 3, (0\\.9|[1-9])[0-9.]* s after its start\$" \
+	    "$pool: late: how and when it ended"
+	like "$(cat "$T/leaves$r.e")" \
+	    "worker [0-9]+ of /bin/odd exited with status 0, " \
+	    "$pool: leaves: to end with status 0 is a failure, too"
 	like "$(cat "$T/flood$r.e")" 'was killed by signal 6 ' \
 	    "$pool: one that writes a lot: how it ended"
 	like "$(cat "$T/flood$r.e")" '^a flood$' \
 	    "$pool: one that writes a lot: some of it"
 	ok "$pool: and no more than can be read" \
 	    test "$(wc -c <"$T/flood$r.e")" -lt 70000
-	for name in told told-t; do
-		begun "$name$r"
-		read -r status ms <"$T/$name$r.r"
-		is "$status" 1 "$pool: $name to stop during the trial"
-		is "$(cat "$T/$name$r.e")" \
-		    "kfcgi: was told to stop while starting" \
-		    "$pool: $name to stop during the trial: and why"
-		fails "$pool: $name to stop: no socket is left" \
-		    test -e "$T/$name$r.s"
-	done
-	# Whoever was not refused is not to stay.
-	for name in late50 late300 late900 zero leaves flood told told-t; do
-		PID=$(manager_pid "$T/$name$r.s")
-		[ -z "$PID" ] || end_manager
-	done
+	is "$(cat "$T/told$r.e")" "kfcgi: was told to stop while starting" \
+	    "$pool: told to stop during the trial, and deaf: and why"
 	PID=$(manager_pid "$T/good$r.s")
 	ok "$pool: the trial is not one too many" waitfor 10 has_workers 2
 	end_manager
 done
 ok "nobody is left of all those" waitfor 10 no_strays
 
-# --- None of the processes of a trial survives it, and none is counted.
-kinds="good three deaf both stops job floods"
-args() {
-	case $1 in
-	good)	echo /bin/worker ;;
-	three)	echo /bin/worker -3 ;;
-	deaf)	echo /bin/worker -t ;;
-	both)	echo /bin/worker -3 -t ;;
-	*)	echo /bin/odd "$1" ;;
-	esac
-}
-for kind in $kinds; do
-	run "$kind" -n 2 $(args "$kind")
-done
-run var -r -n 2 -N 4 /bin/worker -3
+# --- None of the processes of a trial survives it, and none is counted: of one
+# that heeds SIGTERM, of three that do not, and of one that leaves another.
+run good -v -n 2 /bin/worker
+run deaf -v -n 2 /bin/worker -3 -t
+run job -v -n 2 /bin/odd job
+run var -v -r -n 2 -N 4 /bin/worker -3
+pools="good deaf job var"
 
 sockets_of() {
 	for _w in $1; do
@@ -273,14 +177,14 @@ sockets_of() {
 }
 use good
 waitfor 10 logged 'started on trial'
-trial=$(on_trial)
+trial=$(tried)
 waitfor 5 eval '[ "$(readlink "/proc/$trial/exe")" = "$JAIL/bin/worker" ]'
 ino=$(sockets_of "$trial")
-is "$(echo "$ino" | grep -c .)" 1 "on trial: one socket"
-# Num RefCount Protocol Flags Type St Inode Path: listening is flag 10000.
+# Num RefCount Protocol Flags Type St Inode Path: listening is flag 10000, and
+# a path that begins with @ is in the abstract name space.
 entry=$(awk -v i="$ino" '$7 == i' /proc/net/unix)
-like "$entry" ' 00010000 0001 01 ' "on trial: it is a stream socket that listens"
-unlike "$entry" ' @' "on trial: which is not in the abstract name space"
+like "$entry" ' 00010000 0001 01 [0-9]+( [^@].*)?$' \
+    "on trial: a stream socket that listens and has no abstract name"
 client -q '' -t 20000 >"$T/good.c" 2>&1 &
 load=$!
 is "$(cd "$T" && find . -type s | grep -v '^\./[a-z]*\(-r\)*\.s$')" "" \
@@ -293,125 +197,87 @@ wait $load
 like "$(cat "$T/good.c")" '^pid' "on trial: the pool answers that"
 unlike "$(cat "$T/good.c")" "^pid $trial " "on trial: and nobody else"
 
-for kind in $kinds; do
-	use "$kind"
-	ok "$kind: starts" waitfor 20 logged '^kfcgi: started: 2 workers'
-	trial=$(on_trial)
-	like "$trial" '^[0-9]+$' "$kind: there was a trial"
-	ok "$kind: none of its processes is left" waitfor 5 no_group "$trial"
-	counts "2 serving, 0 busy, 0 leaving, 0 starting; .* 0 deaths, 0 restarts" \
-	    "$kind: and none is counted"
-	ok "$kind: two workers" waitfor 10 has_workers 2
+for pool in $pools; do
+	up $pool
+	trial=$(tried)
+	like "$trial" '^[0-9]+$' "$pool: there was a trial"
+	if [ $pool = var ]; then
+		like "$(workers | tr '\n' ' ')" "(^| )$trial " \
+		    "$pool: who was on trial is one of the pool"
+	else
+		ok "$pool: none of its processes is left" \
+		    waitfor 5 no_group "$trial"
+	fi
+	counts "2 (serving|idle), 0 busy, 0 leaving, 0 starting; .* 0 deaths, 0 r" \
+	    "$pool: and none is counted"
+	ok "$pool: two workers" waitfor 10 has_workers 2
 done
 use good
 unlike "$(sockets_of "$(workers)")" "^$ino\$" \
     "the workers have not inherited the trial's listener"
-use var
-ok "-r: starts" waitfor 20 logged '^kfcgi: started: 2 workers'
-trial=$(on_trial)
-like "$(workers | tr '\n' ' ')" "(^| )$trial " \
-    "-r: who was on trial is one of the pool"
-counts "2 idle, 0 busy, 0 leaving, 0 starting; .* 0 deaths, 0 restarts" \
-    "-r: of which there are two"
 
 # The same at SIGHUP, and with another SIGHUP during its trial.
-for kind in $kinds var; do
-	use "$kind"
-	workers >"$T/$kind.old"
+for pool in $pools; do
+	use $pool
+	workers >"$T/$pool.old"
 	kill -HUP "$PID"
 done
-for kind in $kinds var; do
-	use "$kind"
-	ok "$kind: SIGHUP: a trial" waitfor 10 logged 'started on trial$' 2
+for pool in $pools; do
+	use $pool
+	ok "$pool: SIGHUP: a trial" waitfor 10 logged 'started on trial$' 2
 	kill -HUP "$PID"
-	[ "$kind" = good ] || continue
+	[ $pool = good ] || continue
 	counts '2 serving, 0 busy, 0 leaving, 1 starting; ' \
-	    "$kind: SIGHUP: it is told, but not as one of the pool"
-	like "$(fetch '')" "^pid $(tr '\n' ' ' <"$T/$kind.old" |
-	    sed 's/ *$//; s/ / |pid /') " "$kind: SIGHUP: the old serve on"
+	    "$pool: SIGHUP: it is told, but not as one of the pool"
+	like "$(fetch '')" "^pid $(tr '\n' ' ' <"$T/$pool.old" |
+	    sed 's/ *$//; s/ / |pid /') " "$pool: SIGHUP: the old serve on"
 done
-for kind in $kinds var; do
-	use "$kind"
-	ok "$kind: SIGHUP again: another trial" \
-	    waitfor 20 logged 'started on trial$' 3
-	ok "$kind: SIGHUP again: another reload" \
+for pool in $pools; do
+	use $pool
+	ok "$pool: SIGHUP again: another reload" \
 	    waitfor 20 logged '^kfcgi: reloaded: 2 new workers' 2
-	unlike "$(cat "$LOG")" 'reload failed' "$kind: SIGHUP: none failed"
-	for trial in $(sed -n 's/^kfcgi: worker \([0-9]*\) started on trial$/\1/p' \
-	    "$LOG"); do
-		[ $kind = var ] ||
-		    waitfor 5 no_group "$trial" || echo "$trial"
-	done >"$T/left"
-	is "$(cat "$T/left")" "" "$kind: SIGHUP: no process of a trial is left"
-	# Those that are deaf or stopped have twenty seconds to leave.
-	counts "2 (serving|idle), 0 busy, [02] leaving, 0 starting; .* 0 deaths, 0 restarts" \
-	    "$kind: SIGHUP: nor counted"
-	ok "$kind: SIGHUP: the first workers have gone" \
-	    waitfor 10 all_dead $(cat "$T/$kind.old")
+	unlike "$(cat "$LOG")" 'reload failed' "$pool: SIGHUP: none failed"
+	is "$(tried | wc -l | tr -d ' ')" 3 "$pool: SIGHUP: a trial each"
+	[ $pool = var ] || for trial in $(tried); do
+		ok "$pool: SIGHUP: no process of a trial is left" \
+		    waitfor 5 no_group "$trial"
+	done
+	# Those that are deaf have twenty seconds to leave.
+	counts "2 (serving|idle), 0 busy, [02] leaving, 0 starting; .* 0 deaths, 0 r" \
+	    "$pool: SIGHUP: nor counted"
+	ok "$pool: SIGHUP: the first workers have gone" \
+	    waitfor 10 all_dead $(cat "$T/$pool.old")
 done
 
 # A stop during a trial.
-for kind in $kinds var; do
-	use "$kind"
-	_n=$(($(grep -c 'started on trial$' "$LOG") + 1))
+for pool in $pools; do
+	use $pool
 	kill -HUP "$PID"
-	waitfor 10 logged 'started on trial$' $_n
-	ends "$kind"
+	waitfor 10 logged 'started on trial$' 4
+	ends $pool
 done
 ok "stopped during a trial: nobody is left" waitfor 10 no_strays
 
-# --- A reload refuses what a start refuses.
-for r in '' -r; do
-	mkdir -p "$T/jail$r.2/bin"
-	cp "$JAIL/bin/worker" "$JAIL/bin/odd" "$T/jail$r.2/bin"
-	JAIL=$T/jail$r.2 run "mode$r" $r -n 2 -N 2 /bin/odd mode
-	JAIL=$T/jail
+# --- A reload refuses what a start refuses.  What one version of the program did
+# to the listener is no concern of the next.  Who was lost by the old pool, or is
+# slow to leave it, is not missing in the new one; who was released and is slow
+# counts.
+JAIL=$T/mended
+run late -n 2 /bin/worker -b 900
+run late-r -r -n 2 -N 2 /bin/worker -b 900
+JAIL=$T/jail
+run versions -v -n 1 -l 8 /bin/odd versions
+run lost -v -r -n 2 -N 2 /bin/worker
+run slow -v -r -n 2 -N 4 /bin/worker -3 -t
+run released -v -r -n 1 -N 3 -w 0 /bin/worker -3 -t
+for pool in late late-r versions lost slow released; do
+	up $pool
 done
-for r in '' -r; do
-	use "mode$r"
-	ok "${r:-fixed}: a good program starts" \
-	    waitfor 20 logged '^kfcgi: started: 2 workers'
-	workers >"$T/mode$r.old"
-done
-i=0
-for ms in 50 300 900; do
-	i=$((i + 1))
-	for r in '' -r; do
-		use "mode$r"
-		echo "$ms 3" >"$T/jail$r.2/mode"
-		kill -HUP "$PID"
-	done
-	for r in '' -r; do
-		pool=${r:-fixed}
-		use "mode$r"
-		ok "$pool: SIGHUP: one that fails after $ms ms is refused" \
-		    waitfor 10 logged "^kfcgi: reload failed, the old workers\
- stay: worker [0-9]+ of /bin/odd exited with status 3, 0\\.[0-9]+ s after its start" $i
-		is "$(grep -c 'database is down' "$LOG")" $i \
-		    "$pool: SIGHUP: after $ms ms: its words are there"
-		is "$(workers)" "$(cat "$T/mode$r.old")" \
-		    "$pool: SIGHUP: after $ms ms: the old workers stay"
-		like "$(fetch '')" '^pid' "$pool: SIGHUP: after $ms ms: and serve"
-	done
-done
-for r in '' -r; do
-	use "mode$r"
-	unlike "$(cat "$LOG")" 'reloaded:' "${r:-fixed}: SIGHUP: none replaced them"
-	counts '2 (idle|serving), 0 busy, 0 leaving, 0 starting; .* 0 deaths, 0 restarts' \
-	    "${r:-fixed}: SIGHUP: nothing of the failures is counted"
-	ends "mode$r"
-done
-
-# --- What one version of the program did to the listener is no concern of the
-# next.  Who was lost by the old pool, or is slow to leave it, is not missing
-# in the new one; who was released and is slow counts.
-run versions -n 1 -l 8 /bin/odd versions
-run lost -r -n 2 -N 2 /bin/worker
-run slow -r -n 2 -N 4 /bin/worker -3 -t
-run released -r -n 1 -N 3 -w 0 /bin/worker -3 -t
-for kind in versions lost slow released; do
-	use $kind
-	ok "$kind: starts" waitfor 20 logged '^kfcgi: started:'
+: >"$T/mended/broken"
+for pool in late late-r; do
+	use $pool
+	workers >"$T/$pool.old"
+	kill -HUP "$PID"
 done
 use versions
 like "$(fetch '')" '^pid' "versions: the first serves"
@@ -423,21 +289,28 @@ ok "slow: it has grown to N" waitfor 5 has_workers 4
 old=$(workers)
 kill -HUP "$PID"
 use lost
-n=$(workers | wc -l)
 kill -HUP "$PID"
 waitfor 5 logged 'started on trial$' 2
 sleep 0.6	# so that it is still lost when the trial is over
 fetch closectl >/dev/null
 ok "lost: reloads" waitfor 10 logged '^kfcgi: reloaded: 2 new workers'
-kill -USR1 "$PID"
-waitfor 5 logged '^kfcgi: status:'
-like "$(grep '^kfcgi: status:' "$LOG" | head -n 1)" \
-    'status: 2 idle, 0 busy, ' "lost: the new pool is whole at once"
+like "$(status)" 'status: 2 idle, 0 busy, ' "lost: the new pool is whole at once"
+for pool in late late-r; do
+	use $pool
+	ok "$pool: SIGHUP: refused" waitfor 10 logged "^kfcgi: reload failed, the old\
+ workers stay: worker [0-9]+ of /bin/worker exited with status 3, .* s after"
+	is "$(workers)" "$(cat "$T/$pool.old")" "$pool: SIGHUP: the old ones stay"
+	like "$(fetch '')" '^pid' "$pool: SIGHUP: and serve"
+	unlike "$(cat "$LOG")" 'reloaded:' "$pool: SIGHUP: none replaced them"
+	counts '2 (idle|serving), 0 busy, 0 leaving, 0 starting; .* 0 deaths, 0 r' \
+	    "$pool: SIGHUP: nothing of the failure is counted"
+done
 use versions
 ok "versions: the second, which would not have it, is there" \
     waitfor 10 logged '^kfcgi: reloaded: 1 new worker,'
 like "$(fetch '')" '^pid' "versions: and serves"
-unlike "$(cat "$LOG")" 'does not block|exited with status [1-9]' "versions: it found no fault"
+unlike "$(cat "$LOG")" 'does not block|exited with status [1-9]' \
+    "versions: it found no fault"
 freeze $(workers)
 is "$(perl -MSocket -MFcntl -e 'alarm 20; for (;;) {
 	socket(my $s, PF_UNIX, SOCK_STREAM, 0) or die;
@@ -448,30 +321,27 @@ is "$(perl -MSocket -MFcntl -e 'alarm 20; for (;;) {
 kill -CONT $(workers)
 use slow
 ok "slow: reloads" waitfor 10 logged '^kfcgi: reloaded: 2 new workers'
-client -n 4 -c 4 -q slow=2000 -t 30000 >"$T/slow.c" 2>&1 &
+client -o -n 4 -c 4 -q slow=2000 -t 30000 >"$T/slow.c" 2>&1 &
 load=$!
 counts ' 4 busy, 4 leaving, 0 starting' \
     "slow: N new ones serve beside the old that do not leave"
 fails "slow: these are still there" all_dead $old
 wait $load
-is "$(head -n 1 "$T/slow.c")" \
-    "answered 4 refused 0 reset 0 cut 0 timeout 0 bad 0" "slow: all answered"
+is "$(cat "$T/slow.c")" "$(all 4)" "slow: all answered"
 use released
 client -n 3 -c 3 -q slow=500 >/dev/null
 ok "released: two are" waitfor 10 logged 'released after' 2
-client -n 3 -c 3 -q slow=500 -t 30000 >"$T/released.c" 2>&1 &
+client -o -n 3 -c 3 -q slow=500 -t 30000 >"$T/released.c" 2>&1 &
 load=$!
 counts ' 1 busy, 2 leaving, 0 starting' \
     "released: they take their places until they have gone"
 wait $load
-is "$(head -n 1 "$T/released.c")" \
-    "answered 3 refused 0 reset 0 cut 0 timeout 0 bad 0" \
-    "released: all answered"
-for kind in versions lost slow released; do
-	ends $kind
+is "$(cat "$T/released.c")" "$(all 3)" "released: all answered"
+for pool in late late-r versions lost slow released; do
+	ends $pool
 done
 ok "nobody is left" waitfor 10 no_strays
-SOCK=$TOP
+SOCK=$T/sock
 LOG=$T/log
 
 done_testing
