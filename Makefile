@@ -102,6 +102,10 @@ lint:
 		echo sh -n $$f; sh -n $$f || exit 1; \
 	done
 
+# More than lint does, and it takes minutes.
+analyze:
+	@sh regress/analyze
+
 html: kfcgi.html
 
 kfcgi.html: kfcgi.8
@@ -120,4 +124,4 @@ clean:
 	rm -f ${BUILT} kfcgi.html.tmp kfcgi-${VERSION}.tar.gz
 	rm -rf kfcgi-${VERSION}
 
-.PHONY: all bench clean demo deps dist html install lint regress uninstall
+.PHONY: all analyze bench clean demo deps dist html install lint regress uninstall
