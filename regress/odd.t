@@ -82,7 +82,7 @@ ok "nobody left" waitfor 10 no_strays
 # Clients.
 for r in "" -r; do
 	name=${r:-fixed}
-	start $r -n 2 -N 4 -w 1 /bin/worker
+	start $r -n 2 -N 4 -w 100 /bin/worker
 	client -O leave -n 20 >/dev/null 2>&1
 	others_served "$name: clients that leave before they are served"
 	client -O early -n 20 -q body=2000000 >/dev/null 2>&1

@@ -98,7 +98,7 @@ tried() {
 # --- A start takes the second of its trial, and refuses what fails in it.
 for r in '' -r; do
 	begin "good$r" $r -n 2 -w 0 -l 16 /bin/worker
-	JAIL=$T/broken begin "late$r" $r -n 3 /bin/worker -b 900 \
+	JAIL=$T/broken begin "late$r" $r -n 3 /bin/worker -b 700 \
 	    -e "database is down"
 	JAIL=$T/jail
 	begin "leaves$r" $r -n 3 /bin/odd leaves
@@ -263,8 +263,8 @@ ok "stopped during a trial: nobody is left" waitfor 10 no_strays
 # slow to leave it, is not missing in the new one; who was released and is slow
 # counts.
 JAIL=$T/mended
-run late -n 2 /bin/worker -b 900
-run late-r -r -n 2 -N 2 /bin/worker -b 900
+run late -n 2 /bin/worker -b 700
+run late-r -r -n 2 -N 2 /bin/worker -b 700
 JAIL=$T/jail
 run versions -v -n 1 -l 8 /bin/odd versions
 run lost -v -r -n 2 -N 2 /bin/worker
