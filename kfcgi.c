@@ -116,6 +116,7 @@
 #define PROBE_TIME	1000		/* for a busy server to take us */
 #define PROBE_PAUSE	20		/* from one look to the next */
 
+#define LINKS_MAX	32		/* symbolic links to the socket */
 #define SLICE		8		/* workers started in a turn */
 #define STORM		100		/* young deaths, restarts in a second */
 #define KINDS		8		/* of death, joined in the log */
@@ -603,6 +604,18 @@ output_open(void)
 	}
 	/* Fails on systems that have no modes for pipes and do not need it. */
 	(void)fchmod(out.pipe[1], 0222);
+}
+
+/*
+ * Puts right what a worker may have changed on the pipe that all share: as
+ * O_NONBLOCK it would lose output of the next generation.
+ */
+static void
+output_restore(void)
+{
+	/* Cannot fail: the pipe is open. */
+	if (out.pipe[1] != -1)
+		(void)fcntl(out.pipe[1], F_SETFL, 0);
 }
 
 /* Keeps the last WORDS_SIZE bytes that workers write during a start. */
@@ -1488,6 +1501,7 @@ pool_renew(void)
 		worker_kill(w, SIGKILL);
 	if (!opt.variable)
 		listener_restore(listener.fd);
+	output_restore();
 	pool.gen++;
 	memset(pool.n, 0, sizeof(pool.n));
 	pool.vacant = storm.owed = 0;
@@ -1594,6 +1608,8 @@ trial_begin(void)
 	trial.due = INT64_MAX;
 	if (!opt.variable)
 		listener_restore(trial.fd);
+	if (trial.renews)
+		output_restore();
 	if ((trial.w = worker_start(TRIAL)) != NULL)
 		return;
 	if (trial.renews || trial.broken)
@@ -1621,8 +1637,8 @@ trial_dead(const struct worker *w, int ws)
 	else if (WIFSIGNALED(ws) && WTERMSIG(ws) == SIGABRT)
 		hint = ": OpenBSD ends a program so whose dynamic loader is "
 		    "missing in the jail";
-	trial_fail("worker %ld of %s %s, %s after its start%s", (long)w->pid,
-	    opt.prog[0], cause(ws, 1), lifetime(w), hint);
+	trial_fail("worker %ld of %.300s %s, %s after its start%s",
+	    (long)w->pid, opt.prog[0], cause(ws, 1), lifetime(w), hint);
 }
 
 /*
@@ -1658,8 +1674,8 @@ worker_excuse(const struct report *rep)
 	} else if (rep->error == ENOEXEC)
 		hint = ": neither a program for this system nor a script "
 		    "with #! and an interpreter";
-	(void)snprintf(buf, sizeof(buf), "cannot execute %s in %s: %s%s%s",
-	    opt.prog[0], opt.jail, strerror(rep->error), hint, who);
+	(void)snprintf(buf, sizeof(buf), "cannot execute %.300s in %.300s: "
+	    "%s%s%s", opt.prog[0], opt.jail, strerror(rep->error), hint, who);
 	return buf;
 }
 
@@ -2056,7 +2072,9 @@ pool_returning(void)
 		if (polled.conns[i++].revents & POLLHUP) {
 			if (w->hungup == 0)
 				w->hungup = now;
-			returning += now - w->hungup < LEFT_TIME;
+			/* A first request may take who knows how long. */
+			returning += w->served > 0 &&
+			    now - w->hungup < LEFT_TIME;
 		}
 	return returning;
 }
@@ -2768,37 +2786,74 @@ sock_probe(void)
 }
 
 /*
+ * Reads the symbolic link name in the directory fd and puts its target before
+ * rest, in path, of PATH_MAX bytes, where name and rest are.  Returns -1 with
+ * errno.
+ */
+static int
+sock_link(int fd, const char *name, const char *rest, char *path)
+{
+	char	 target[PATH_MAX], whole[PATH_MAX];
+	ssize_t	 n;
+
+	if ((n = readlinkat(fd, name, target, sizeof(target) - 1)) == -1)
+		return -1;
+	target[n] = '\0';
+	if ((size_t)snprintf(whole, sizeof(whole), "%s/%s", target, rest) >=
+	    sizeof(whole)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	(void)strlcpy(path, whole, PATH_MAX);
+	return 0;
+}
+
+/*
  * Opens a directory, component by component, and returns the descriptor, or
  * ends with a message.  A symbolic link, as /var/run may be, is followed only
  * in a directory where nobody but root can make one: else the owner of a
- * directory on the way could have the socket made anywhere.
+ * directory on the way could have the socket made anywhere.  That holds for
+ * the target of a link as well, so its components are opened one by one too.
  */
 static int
-sock_walk(char *dir)
+sock_walk(const char *dir)
 {
-	struct stat	 st;
-	const char	*name;
-	int		 flags, fd, next;
+	struct stat	 st, link;
+	char		 path[PATH_MAX], *name, *rest;
+	int		 flags, fd, next, links = 0;
 
-	flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-	if ((fd = open(dir[0] == '/' ? "/" : ".", flags)) == -1)
+	flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	(void)strlcpy(path, dir, sizeof(path));
+	if ((fd = open(path[0] == '/' ? "/" : ".", flags)) == -1)
 		err(1, "cannot open the directory of socket %s", opt.sockpath);
-	for (name = strtok(dir, "/"); name != NULL; name = strtok(NULL, "/")) {
+	rest = path;
+	while (*(name = rest + strspn(rest, "/")) != '\0') {
+		rest = name + strcspn(name, "/");
+		if (*rest != '\0')
+			*rest++ = '\0';
 		if (fstat(fd, &st) == -1)
 			err(1, "cannot look at the directory of socket %s",
 			    opt.sockpath);
-		flags &= ~O_NOFOLLOW;
-		if (st.st_uid != 0 || (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-			flags |= O_NOFOLLOW;
-		if ((next = openat(fd, name, flags)) == -1) {
-			if ((flags & O_NOFOLLOW) && fstatat(fd, name, &st,
-			    AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
-				errx(1, "-s %s: %s is a symbolic link where "
-				    "others than root may make one",
-				    opt.sockpath, name);
+		if (fstatat(fd, name, &link, AT_SYMLINK_NOFOLLOW) == -1 ||
+		    !S_ISLNK(link.st_mode))
+			next = openat(fd, name, flags);
+		else if (st.st_uid != 0 ||
+		    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+			errx(1, "-s %s: %s is a symbolic link where others "
+			    "than root may make one", opt.sockpath, name);
+		else if (++links > LINKS_MAX) {
+			errno = ELOOP;
+			next = -1;
+		} else if (sock_link(fd, name, rest, path) == -1)
+			next = -1;
+		else {
+			rest = path;
+			next = path[0] == '/' ? open("/", flags) :
+			    openat(fd, ".", flags);
+		}
+		if (next == -1)
 			err(1, "cannot open the directory of socket %s",
 			    opt.sockpath);
-		}
 		close(fd);
 		fd = next;
 	}

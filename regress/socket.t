@@ -379,6 +379,19 @@ is "$("$KFCGI" -p "$JAIL" -s "$T/theirs/way/sock" -U "$WHO" /bin/worker 2>&1)" \
  root may make one" \
     "a link that somebody else made is refused"
 is "$(ls -A "$T/root")" "" "and nothing is made where it points"
+ln -s "$T/theirs/way" "$T/rootstheirs"
+like "$("$KFCGI" -p "$JAIL" -s "$T/rootstheirs/sock" -U "$WHO" /bin/worker \
+    2>&1)" 'way is a symbolic link' "nor is it by way of a link of root's"
+is "$(ls -A "$T/root")" "" "and nothing is made there, either"
+ln -s loop "$T/loop"
+like "$("$KFCGI" -p "$JAIL" -s "$T/loop/sock" -U "$WHO" /bin/worker 2>&1)" \
+    '^kfcgi: cannot open the directory of .* symbolic links$' "nor a loop"
+ln -s ../root "$T/root/way"
+ln -s "$T/root/way" "$T/rootway2"
+SOCK=$T/rootway2/sock
+start_daemon -n 1 /bin/worker
+is "$?" 0 "a relative link behind an absolute one is followed"
+end_manager
 SOCK=$T/rootway/sock
 start_daemon -n 1 /bin/worker
 is "$?" 0 "a link that root made is followed"
