@@ -14,7 +14,7 @@ for r in "" -r; do
 	start $r -n 2 /hello
 	like "$(fetch '')" '^Hello from worker [0-9]+$' \
 	    "${r:-fixed}: hello.c answers"
-	for asked in "-n 1000 -c 8" "-m POST -b 1000000 -n 4"; do
+	for asked in "-n 1000 -c 8" "-b 1000000 -n 4"; do
 		like "$(client $asked)" "^answered [14](000)? $none_lost" \
 		    "${r:-fixed}: also client $asked"
 	done
