@@ -104,6 +104,60 @@ strace_off
 ok "no system call" only_sleeps "$FOREVER"
 quit
 
+# --- The clock, which some systems are asked for by a system call: once in a
+# turn of the loop, after ppoll(2), and not for each request or each worker.
+cat >"$T/clock.c" <<'END'
+#define _GNU_SOURCE
+#include <sys/mman.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <time.h>
+
+static unsigned int *counts;	/* of the clock, of ppoll: in a file */
+
+__attribute__((constructor)) static void
+init(void)
+{
+	counts = mmap(NULL, 2 * sizeof(*counts), PROT_READ | PROT_WRITE,
+	    MAP_SHARED, open(getenv("COUNTS"), O_RDWR), 0);
+}
+
+int
+clock_gettime(clockid_t id, struct timespec *ts)
+{
+	int (*real)(clockid_t, struct timespec *) = (int (*)(clockid_t,
+	    struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+
+	counts[0]++;
+	return real(id, ts);
+}
+
+int
+ppoll(struct pollfd *fds, nfds_t n, const struct timespec *ts,
+    const sigset_t *mask)
+{
+	int (*real)(struct pollfd *, nfds_t, const struct timespec *,
+	    const sigset_t *) = (int (*)(struct pollfd *, nfds_t,
+	    const struct timespec *, const sigset_t *))dlsym(RTLD_NEXT, "ppoll");
+
+	counts[1]++;
+	return real(fds, n, ts, mask);
+}
+END
+printf '\0\0\0\0\0\0\0\0' >"$T/counts"
+ok "a library that counts" $CC -shared -fPIC -o "$T/clock.so" "$T/clock.c"
+COUNTS=$T/counts LD_PRELOAD=$T/clock.so start_daemon -r -n 4 -N 4 /bin/worker
+answers 2000 -c 16
+counted=$(perl -e 'local $/; print join " ", unpack "L2", <>' "$T/counts")
+diag "clock and ppoll: $counted"
+ok "the clock is read" test "${counted% *}" -gt 10
+# 2 for the start: a name for the socket's directory, and before the loop.
+ok "and no more than once a turn" \
+    test "${counted% *}" -le $((${counted#* } + 2))
+quit
+
 # --- Memory, at 100 workers.  Nearly all of it is the C library's text, which
 # is shared with everybody else on the machine; what is ours alone is RssAnon,
 # of that the heap is some 50 kB.
