@@ -143,7 +143,7 @@ for r in '' -r; do
 	done
 	like "$(cat "$T/late$r.e")" "^database is down\$" "$pool: late: its words"
 	like "$(cat "$T/late$r.e")" "^kfcgi: worker [0-9]+ of /bin/worker exited\
- with status 3, (0\\.9|[1-9])[0-9.]* s after its start\$" \
+ with status 3, (0\\.[7-9]|[1-9])[0-9.]* s after its start\$" \
 	    "$pool: late: how and when it ended"
 	like "$(cat "$T/leaves$r.e")" \
 	    "worker [0-9]+ of /bin/odd exited with status 0, " \
