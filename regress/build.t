@@ -223,9 +223,11 @@ cross() {
 	has "$_arch-linux-gnu-gcc" "$_arch" && has "qemu-$_arch-static" \
 	    "$_arch" && tree "$_arch-linux-gnu-gcc" -std=c99 || return
 	# Its root is the sysroot; from there kfcgi must find what is in ours.
+	# By relative links, since qemu takes its root for that of absolute ones.
 	mkdir -p "$_root"
+	_up=$(echo "$_root" | sed 's,/[^/]*,../,g')
 	for _t in /* /usr/"$_arch"-linux-gnu/lib; do
-		ln -sfn "$_t" "$_root/${_t##*/}"
+		ln -sfn "$_up${_t#/}" "$_root/${_t##*/}"
 	done
 	runs "qemu-$_arch-static" "$_root"
 	suite "$@"
