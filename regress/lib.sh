@@ -447,10 +447,12 @@ manager_pid() {
 	    sort -n | head -n 1
 }
 
-# quit [signal]: the manager ends; returns its status if it is our child.  Not
+# quit [signal...]: the manager ends; returns its status if it is our child.  Not
 # named stop, which is an alias in OpenBSD's shell.
 quit() {
-	kill "-${1:-TERM}" "$PID" 2>/dev/null
+	for _s in ${*:-TERM}; do
+		kill "-$_s" "$PID" 2>/dev/null
+	done
 	waitfor 30 dead "$PID" || diag "kfcgi $PID does not end"
 	wait "$PID" 2>/dev/null
 	_rv=$?
@@ -460,13 +462,7 @@ quit() {
 
 # quit_now: without waiting for the busy; two signals, since equal ones merge
 quit_now() {
-	kill -TERM "$PID" 2>/dev/null
-	kill -INT "$PID" 2>/dev/null
-	waitfor 30 dead "$PID" || diag "kfcgi $PID does not end"
-	wait "$PID" 2>/dev/null
-	_rv=$?
-	PID=
-	return $_rv
+	quit TERM INT
 }
 
 # run name options... prog...: one of several side by side, as a job.  Its socket,
@@ -553,11 +549,11 @@ some_strays() {
 	[ -n "$(strays)" ]
 }
 
-# new_pool n pid...: n workers, none of them of those
+# new_pool n pid...: n workers, none of them of those.  _n is waitfor's.
 new_pool() {
-	_n=$1
+	has_workers "$1" || return
 	shift
-	all_dead "$@" && has_workers "$_n"
+	all_dead "$@"
 }
 
 # as_user user command...

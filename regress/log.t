@@ -73,8 +73,7 @@ moment() {
 answered() {
 	_n=$1
 	shift
-	[ "$(client -o -n "$_n" "$@")" = \
-	    "answered $_n refused 0 reset 0 cut 0 timeout 0 bad 0" ]
+	[ "$(client -o -n "$_n" "$@")" = "$(all "$_n")" ]
 }
 
 syslogd_start

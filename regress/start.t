@@ -42,7 +42,7 @@ w=$(workers)
 is "$? $(cat "$T/err")" "1 kfcgi: $SOCK: is in use by a running server" \
     "a second start fails, and why"
 is "$(client -n 50 -c 4 | head -n 1)" \
-    "answered 50 refused 0 reset 0 cut 0 timeout 0 bad 0" \
+    "$(all 50)" \
     "the first serves on"
 is "$(workers)" "$w" "with the same workers"
 quit
