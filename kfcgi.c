@@ -468,7 +468,7 @@ fd_close(int *fd)
 	*fd = -1;
 }
 
-/* Whether a descriptor is ready for events, or poll(2) cannot tell. */
+/* Returns 1 if a descriptor is ready for events, -1 if that is not known. */
 static int
 fd_ready(int fd, short events)
 {
@@ -477,7 +477,7 @@ fd_ready(int fd, short events)
 	pfd.fd = fd;
 	pfd.events = events;
 	pfd.revents = 0;
-	return poll(&pfd, 1, 0) != 0;
+	return poll(&pfd, 1, 0);
 }
 
 /* Returns the time, see now. */
@@ -830,7 +830,7 @@ poll_remove(struct worker *w)
 /*
  * Puts right what a worker of the fixed pool may have changed on a listener
  * for all that share it: status flags, timeouts, the length of the backlog.
- * What shutdown(2) did cannot be undone.
+ * What shutdown(2) did cannot be undone, see listener_down().
  */
 static void
 listener_restore(int fd)
@@ -849,6 +849,19 @@ listener_restore(int fd)
 
 /* The backlog is empty, which ends an episode of saturation. */
 static void
+/* Returns whether a worker of the fixed pool has shut a listener down. */
+static int
+listener_down(int fd)
+{
+	short	 events = 0;
+
+#ifdef POLLRDHUP
+	/* On Linux it was perhaps shut down for reading only. */
+	events = POLLRDHUP;
+#endif
+	return !opt.variable && fd_ready(fd, events) == 1;
+}
+
 backlog_calm(void)
 {
 	if (listener.state == WARNED)
@@ -1514,6 +1527,26 @@ static int64_t
 trial_when(void)
 {
 	if (trial.w != NULL || !start.done || ending.begun)
+/*
+ * A worker of the fixed pool has ended.  If one has shut the listener down, no
+ * client can connect any more, and that cannot be mended from inside the jail.
+ */
+static void
+listener_check(void)
+{
+	static const char why[] = "a worker has shut down the listening "
+	    "socket, which all workers share";
+
+	if (ending.begun || !listener_down(listener.fd))
+		return;
+	if (!start.done)
+		start_fail(why);
+	else {
+		logit(LOG_ERR, "%s: stopping", why);
+		stop(1, LEAVE_GRACE);
+	}
+}
+
 		return INT64_MAX;
 	if (trial.asked)
 		return now;
@@ -1627,11 +1660,13 @@ trial_dead(const struct worker *w, int ws)
 {
 	const char	*hint = "";
 
-	if (trial.passed) {
+	if (listener_down(trial.fd))
+		hint = ": its listening socket, which workers share, was "
+		    "shut down";
+	else if (trial.passed) {
 		trial_pass();
 		return;
-	}
-	if (WIFEXITED(ws) && WEXITSTATUS(ws) == 0)
+	} else if (WIFEXITED(ws) && WEXITSTATUS(ws) == 0)
 		hint = opt.variable ? ": does it speak what -r asks for?" :
 		    ": does it put itself into the background?";
 	else if (WIFSIGNALED(ws) && WTERMSIG(ws) == SIGABRT)
@@ -1947,6 +1982,7 @@ trial_time(void)
 		trial_pass();
 	else {
 		/* The pool may need the place that it takes. */
+		listener_check();
 		trial.passed = 1;
 		trial.due = now + TRIAL_GRACE;
 		worker_kill(w, SIGTERM);

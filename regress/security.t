@@ -426,9 +426,16 @@ for r in "" -r; do
 		answers done shutdown
 		ask jail
 		is "$ANSWER" "Connection refused" "$name: for all"
-		is "$(nworkers)" 1 "$name: though the pool lives"
+		kill "$(workers)"
+		ok "$name: which ends the manager with the next worker" \
+		    waitfor 10 dead "$PID"
+		wait "$PID"
+		is "$?" 1 "$name: status"
+		ok "$name: and why" logged "^kfcgi: a worker has shut down the\
+ listening socket, which all workers share: stopping"
+		PID=
 	fi
-	quit
+	[ -z "$PID" ] || quit
 done
 
 done_testing

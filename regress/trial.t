@@ -141,6 +141,9 @@ for r in '' -r; do
 		PID=$(manager_pid "$T/$name$r.s")
 		[ -z "$PID" ] || end_manager
 	done
+# One that would take the listener from those that share it when it leaves.
+begin closes -p / "$(command -v perl)" -e 'alarm 60;
+    $SIG{TERM} = sub { shutdown STDIN, 2; exit 0 }; sleep 1 while 1'
 	like "$(cat "$T/late$r.e")" "^database is down\$" "$pool: late: its words"
 	like "$(cat "$T/late$r.e")" "^kfcgi: worker [0-9]+ of /bin/worker exited\
  with status 3, (0\\.[7-9]|[1-9])[0-9.]* s after its start\$" \
@@ -196,6 +199,10 @@ is "$(nfds "$trial")" 3 "on trial: nor does a client of the pool get there"
 wait $load
 like "$(cat "$T/good.c")" '^pid' "on trial: the pool answers that"
 unlike "$(cat "$T/good.c")" "^pid $trial " "on trial: and nobody else"
+result_of closes
+like "$status $(cat "$T/closes.e")" "^1 .* exited with status 0, .* s after its\
+ start: its listening socket, which workers share, was shut down\$" \
+    "one that shuts down the listener: refused"
 
 for pool in $pools; do
 	up $pool
