@@ -94,6 +94,7 @@
 /* Times, in milliseconds. */
 #define SECOND		1000
 #define NS		1000000		/* nanoseconds in one */
+#define EXEC_TIME	20000		/* to execute prog */
 #define TRIAL_TIME	1000		/* shorter lives end young */
 #define TRIAL_GRACE	500		/* for a worker that passed to leave */
 #define TRIAL_VALID	10000		/* after one passed, no doubt */
@@ -105,6 +106,7 @@
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
+#define KILL_GRACE	5000		/* from SIGKILL to the end without it */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
 #define GROW_WAIT	10		/* for a worker that is coming back */
 #define LEFT_TIME	100		/* which it is so long after a hangup */
@@ -159,7 +161,7 @@ struct worker {
 	uint64_t	 served;	/* connections it was done with */
 	int64_t		 started;	/* time of fork(2) */
 	int64_t		 since;		/* time it entered its state */
-	int64_t		 due;		/* LOST, LEAVING: end of patience */
+	int64_t		 due;		/* STARTING, LOST, LEAVING: limit */
 	int		 failed;	/* not executed, which was logged */
 	int		 cut;		/* conn was closed before its cookie */
 	int		 reaped;	/* pid may be another process by now */
@@ -238,7 +240,7 @@ static struct {
  */
 static struct {
 	int		 begun;
-	int64_t		 due;		/* when all that are left are killed */
+	int64_t		 due;		/* when finish_late() is called */
 	int		 status;	/* for exit(3) */
 } ending;
 
@@ -847,8 +849,6 @@ listener_restore(int fd)
 		    strerror(errno));
 }
 
-/* The backlog is empty, which ends an episode of saturation. */
-static void
 /* Returns whether a worker of the fixed pool has shut a listener down. */
 static int
 listener_down(int fd)
@@ -862,6 +862,8 @@ listener_down(int fd)
 	return !opt.variable && fd_ready(fd, events) == 1;
 }
 
+/* The backlog is empty, which ends an episode of saturation. */
+static void
 backlog_calm(void)
 {
 	if (listener.state == WARNED)
@@ -1086,6 +1088,7 @@ worker_start(enum state st)
 	fd_close(&ctl[1]);
 	fd_close(&ex[1]);
 	w->started = now;
+	w->due = now + EXEC_TIME;
 	w->gen = st == TRIAL ? NO_GEN : pool.gen;
 	w->conn = -1;
 	w->exec = ex[0];
@@ -1115,7 +1118,10 @@ worker_cut(struct worker *w)
 	fd_close(&w->ctl);
 }
 
-/* Sends SIGTERM to a worker, or SIGKILL to all of its process group. */
+/*
+ * Sends SIGTERM to a worker, or SIGKILL to all of its process group.  A worker
+ * that is another user by now cannot be signalled, unless we are root.
+ */
 static void
 worker_kill(struct worker *w, int sig)
 {
@@ -1123,8 +1129,11 @@ worker_kill(struct worker *w, int sig)
 		worker_cut(w);
 		worker_state(w, KILLED);
 	}
-	if (!w->reaped)
-		(void)kill(w->pid, sig);
+	/* ESRCH, as some systems say of one that is not reaped yet, is fine. */
+	if (!w->reaped && kill(w->pid, sig) == -1 && errno == EPERM)
+		logit(LOG_ERR, "cannot send %s to worker %ld: %s",
+		    sig == SIGKILL ? "SIGKILL" : "SIGTERM", (long)w->pid,
+		    strerror(errno));
 	/* Fails if the child has not made its group yet; then it is alone. */
 	if (sig == SIGKILL)
 		(void)kill(-w->pid, sig);
@@ -1373,23 +1382,28 @@ pool_release(size_t keep)
  * ---------- The end
  */
 
-/* Kills all workers that were told to go, or are lost, and logs how many. */
-static void
+/*
+ * Kills all workers that were told to go, or are lost, and logs how many.
+ * Returns whether there were any.
+ */
+static int
 kill_all(void)
 {
 	struct worker	*w;
 	size_t		 n = 0;
 
-	ending.due = INT64_MAX;
 	while ((w = TAILQ_FIRST(&pool.q[DRAIN])) != NULL ||
 	    (w = TAILQ_FIRST(&pool.q[LOST])) != NULL ||
 	    (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL) {
 		worker_kill(w, SIGKILL);
 		n++;
 	}
-	if (n > 0)
-		logit(LOG_WARNING, "%zu worker%s had to be killed", n,
-		    n == 1 ? "" : "s");
+	if (n == 0)
+		return 0;
+	ending.due = now + KILL_GRACE;
+	logit(LOG_WARNING, "%zu worker%s had to be killed", n,
+	    n == 1 ? "" : "s");
+	return 1;
 }
 
 /*
@@ -1404,7 +1418,7 @@ stop(int status, int64_t grace)
 	size_t		 i;
 
 	if (ending.begun) {
-		kill_all();
+		(void)kill_all();
 		return;
 	}
 	ending.begun = 1;
@@ -1429,8 +1443,8 @@ stop(int status, int64_t grace)
 }
 
 /*
- * Ends the manager when no worker is left.  After a failed start with -d this
- * waits until start_wait() has removed the socket.
+ * Ends the manager when there is no worker left to wait for.  After a failed
+ * start with -d this waits until start_wait() has removed the socket.
  */
 static void
 finish(void)
@@ -1451,6 +1465,23 @@ finish(void)
 		while (waitpid(start.waiter, NULL, 0) == -1 && errno == EINTR)
 			continue;
 	exit(ending.status);
+}
+
+/*
+ * ending.due has come: kills the workers that are left.  Those that SIGKILL
+ * has not ended, because they wait for a file system or are another user by
+ * now, would hold up the end for ever.
+ */
+static void
+finish_late(void)
+{
+	if (kill_all())
+		return;
+	logit(LOG_ERR, "%zu worker%s left behind: not ended by SIGKILL within "
+	    "%d s", pool.total, pool.total == 1 ? "" : "s",
+	    KILL_GRACE / SECOND);
+	ending.status = 1;
+	finish();
 }
 
 /* Ends a start that fails before there is any worker, with a message. */
@@ -1497,6 +1528,26 @@ worker_short(int error)
 }
 
 /*
+ * A worker of the fixed pool has ended.  If one has shut the listener down, no
+ * client can connect any more, and that cannot be mended from inside the jail.
+ */
+static void
+listener_check(void)
+{
+	static const char why[] = "a worker has shut down the listening "
+	    "socket, which all workers share";
+
+	if (ending.begun || !listener_down(listener.fd))
+		return;
+	if (!start.done)
+		start_fail(why);
+	else {
+		logit(LOG_ERR, "%s: stopping", why);
+		stop(1, LEAVE_GRACE);
+	}
+}
+
+/*
  * ---------- The trial
  */
 
@@ -1522,32 +1573,20 @@ pool_renew(void)
 	pool.awaited = opt.min;
 }
 
-/* Returns when the next trial is to begin, or INT64_MAX for never. */
+/*
+ * Returns when the next trial is to begin, or INT64_MAX for never.  A worker
+ * that hangs in execve(2), which SIGKILL may not end, must not become many.
+ */
 static int64_t
 trial_when(void)
 {
+	struct worker	*w;
+
 	if (trial.w != NULL || !start.done || ending.begun)
-/*
- * A worker of the fixed pool has ended.  If one has shut the listener down, no
- * client can connect any more, and that cannot be mended from inside the jail.
- */
-static void
-listener_check(void)
-{
-	static const char why[] = "a worker has shut down the listening "
-	    "socket, which all workers share";
-
-	if (ending.begun || !listener_down(listener.fd))
-		return;
-	if (!start.done)
-		start_fail(why);
-	else {
-		logit(LOG_ERR, "%s: stopping", why);
-		stop(1, LEAVE_GRACE);
-	}
-}
-
 		return INT64_MAX;
+	TAILQ_FOREACH(w, &pool.q[KILLED], entry)
+		if (w->failed)
+			return INT64_MAX;
 	if (trial.asked)
 		return now;
 	if (trial.broken)
@@ -1638,7 +1677,7 @@ trial_begin(void)
 {
 	trial.renews = trial.asked;
 	trial.asked = trial.passed = 0;
-	trial.due = INT64_MAX;
+	trial.due = now + EXEC_TIME;
 	if (!opt.variable)
 		listener_restore(trial.fd);
 	if (trial.renews)
@@ -1706,7 +1745,9 @@ worker_excuse(const struct report *rep)
 	else if (rep->error == EACCES) {
 		hint = " for user ";
 		who = opt.procuser;
-	} else if (rep->error == ENOEXEC)
+	} else if (rep->error == ETIMEDOUT)
+		hint = ": the file system does not answer";
+	else if (rep->error == ENOEXEC)
 		hint = ": neither a program for this system nor a script "
 		    "with #! and an interpreter";
 	(void)snprintf(buf, sizeof(buf), "cannot execute %.300s in %.300s: "
@@ -1726,6 +1767,22 @@ worker_fault(struct worker *w, const char *what)
 	logit(LOG_ERR, "worker %ld %s: stopped", (long)w->pid, what);
 	death_count(w, CRASHED);
 	worker_stop(w);
+}
+
+/* A worker could not be executed, for the reason in its report. */
+static void
+worker_unexecuted(struct worker *w, const struct report *rep)
+{
+	w->failed = 1;
+	if (w == trial.w)
+		trial_fail("%s", worker_excuse(rep));
+	else if (!start.done && !ending.begun)
+		start_fail(worker_excuse(rep));
+	else if (w->state == STARTING) {
+		death_log(-rep->error, LOG_ERR, "%s", worker_excuse(rep));
+		/* No request can have caused that. */
+		trial.doubt = 1;
+	}
 }
 
 /*
@@ -1757,16 +1814,7 @@ worker_executed(struct worker *w)
 			pool.awaited--;
 		return;
 	}
-	w->failed = 1;
-	if (w == trial.w)
-		trial_fail("%s", worker_excuse(&rep));
-	else if (!start.done && !ending.begun)
-		start_fail(worker_excuse(&rep));
-	else if (w->state == STARTING) {
-		death_log(-rep.error, LOG_ERR, "%s", worker_excuse(&rep));
-		/* No request can have caused that. */
-		trial.doubt = 1;
-	}
+	worker_unexecuted(w, &rep);
 }
 
 /* A worker has written its cookie back: its connection is done with. */
@@ -1935,6 +1983,7 @@ worker_dead(struct worker *w, int ws)
 		    "worker %ld %s after %s, served %llu" :
 		    "worker %ld %s after %s", (long)w->pid, cause(ws, 1),
 		    lifetime(w), (unsigned long long)w->served);
+		listener_check();
 	}
 	/* A process has gone, and descriptors with it. */
 	listener.due = pool.start_due = 0;
@@ -1960,6 +2009,20 @@ pool_reap(void)
 }
 
 /*
+ * A worker has not executed prog within EXEC_TIME: the file system may not
+ * answer.
+ */
+static void
+worker_stuck(struct worker *w)
+{
+	static const struct report stuck = { ETIMEDOUT, "" };
+
+	worker_unexecuted(w, &stuck);
+	if (w->state == STARTING)
+		worker_kill(w, SIGKILL);
+}
+
+/*
  * trial.due has come: the worker on trial has lived for TRIAL_TIME, or it had
  * passed before and has not gone within TRIAL_GRACE.
  */
@@ -1975,14 +2038,15 @@ trial_time(void)
 	if (trial.passed) {
 		worker_kill(w, SIGKILL);
 		trial_pass();
-	} else if (opt.variable && w->ctl == -1)
+	} else if (w->exec != -1)
+		worker_stuck(w);
+	else if (opt.variable && w->ctl == -1)
 		trial_fail("worker %ld of %s closed its control socket",
 		    (long)w->pid, opt.prog[0]);
 	else if (opt.variable)
 		trial_pass();
 	else {
 		/* The pool may need the place that it takes. */
-		listener_check();
 		trial.passed = 1;
 		trial.due = now + TRIAL_GRACE;
 		worker_kill(w, SIGTERM);
@@ -2276,6 +2340,8 @@ deadline(void)
 	    pool.n[IDLE] + pool.n[BUSY] > opt.min &&
 	    (w = TAILQ_LAST(&pool.q[IDLE], workers)) != NULL)
 		sooner(&due, w->since + opt.waittime);
+	if ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL)
+		sooner(&due, w->due);
 	if ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL)
 		sooner(&due, w->due);
 	if ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
@@ -2354,7 +2420,7 @@ signals(void)
 		else
 			stop(0, LEAVE_GRACE);
 		if (n > 1)
-			kill_all();
+			(void)kill_all();
 	}
 	if (got[SIGHUP]) {
 		got[SIGHUP] = 0;
@@ -2372,7 +2438,9 @@ timers(void)
 	if (trial.w != NULL && now >= trial.due)
 		trial_time();
 	if (ending.begun && now >= ending.due)
-		kill_all();
+		finish_late();
+	while ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL && now >= w->due)
+		worker_stuck(w);
 	while ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL && now >= w->due)
 		worker_fault(w, "closed its control socket but lives");
 	while ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL && now >= w->due) {

@@ -14,7 +14,8 @@ export KFCGI_LEFT
 mkdir -p "$KFCGI_LEFT"
 
 # Side by side, since all wait more than they work.
-for t in args start socket odd reload shortage traffic log; do
+for t in args start stop socket trial odd reload security shortage traffic \
+    log; do
 	[ ! -e "$KFCGI_LEFT/$t.t" ] || continue
 	TEST_ALARM= sh "$REGRESS/$t.t" >"$T/$t.tap" 2>&1 </dev/null &
 	BESIDE="$BESIDE $!"

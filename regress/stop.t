@@ -185,4 +185,35 @@ is "$?" 0 "end them at once: status 0"
 ok "and they are gone" all_dead $w
 PID=
 
+# Workers that became another user cannot be signalled: they are left behind,
+# but the manager ends and says so.
+cat >"$T/other.c" <<'END'
+#include <unistd.h>
+int
+main(int argc, char *argv[])
+{
+	(void)argv;
+	alarm(100);
+	if (setuid(0) == -1 || argc > 1)
+		return getuid() != 0;
+	for (;;)
+		pause();
+}
+END
+$CC -w -static -o "$JAIL/bin/other" "$T/other.c" || exit 1
+chmod 4755 "$JAIL/bin/other"
+if ! as_user $WHO "$JAIL/bin/other" try; then
+	skip "no setuid programs in $T" "workers of another user"
+else
+	start -n 1 /bin/other
+	also_kill $(workers)
+	quit_now
+	is "$?" 1 "workers of another user: status 1"
+	for message in 'cannot send SIGTERM to worker [0-9]+: ' \
+	    'cannot send SIGKILL to worker [0-9]+: ' \
+	    '2 workers left behind: not ended by SIGKILL within 5 s$'; do
+		ok "workers of another user: $message" logged "$message"
+	done
+fi
+
 done_testing

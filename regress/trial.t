@@ -95,6 +95,42 @@ tried() {
 	sed -n 's/^kfcgi: worker \([0-9]*\) started on trial$/\1/p' "$LOG"
 }
 
+# A file system that does not answer: in a jail with a file hang, execve(2) does
+# not come to an end.
+cat >"$T/hang.c" <<'END'
+#include <sys/syscall.h>
+#include <unistd.h>
+extern char	**environ;
+int
+execv(const char *path, char *const argv[])
+{
+	if (access("/hang", F_OK) == -1)
+		return syscall(SYS_execve, path, argv, environ);
+	alarm(100);
+	for (;;)
+		pause();
+}
+END
+$CC -w -shared -fPIC -o "$T/hang.so" "$T/hang.c" || exit 1
+mkdir -p "$T/dead/bin"
+cp "$JAIL/bin/worker" "$T/dead/bin"
+for pool in hung hung-r; do
+	r=-r
+	[ $pool = hung-r ] || r=
+	LD_PRELOAD=$T/hang.so JAIL=$T/dead run $pool $r -v -n 2 -N 2 /bin/worker
+done
+
+# hanging: the worker whose execve(2) does not end
+hanging() {
+	for _w in $(workers); do
+		[ "$(ps_of "$_w" comm)" = worker ] || echo "$_w"
+	done
+}
+
+hangs() {
+	[ -n "$(hanging)" ]
+}
+
 # --- A start takes the second of its trial, and refuses what fails in it.
 for r in '' -r; do
 	begin "good$r" $r -n 2 -w 0 -l 16 /bin/worker
@@ -105,6 +141,9 @@ for r in '' -r; do
 	begin "flood$r" $r -n 3 /bin/odd pours
 	begin "told$r" $r -n 3 /bin/worker -3 -t
 done
+# One that would take the listener from those that share it when it leaves.
+begin closes -p / "$(command -v perl)" -e 'alarm 60;
+    $SIG{TERM} = sub { shutdown STDIN, 2; exit 0 }; sleep 1 while 1'
 # Whoever connects meanwhile waits, or learns at once that it is over.
 clients=
 for name in good late good-r late-r; do
@@ -141,9 +180,6 @@ for r in '' -r; do
 		PID=$(manager_pid "$T/$name$r.s")
 		[ -z "$PID" ] || end_manager
 	done
-# One that would take the listener from those that share it when it leaves.
-begin closes -p / "$(command -v perl)" -e 'alarm 60;
-    $SIG{TERM} = sub { shutdown STDIN, 2; exit 0 }; sleep 1 while 1'
 	like "$(cat "$T/late$r.e")" "^database is down\$" "$pool: late: its words"
 	like "$(cat "$T/late$r.e")" "^kfcgi: worker [0-9]+ of /bin/worker exited\
  with status 3, (0\\.[7-9]|[1-9])[0-9.]* s after its start\$" \
@@ -163,7 +199,29 @@ begin closes -p / "$(command -v perl)" -e 'alarm 60;
 	ok "$pool: the trial is not one too many" waitfor 10 has_workers 2
 	end_manager
 done
+result_of closes
+like "$status $(cat "$T/closes.e")" "^1 .* exited with status 0, .* s after its\
+ start: its listening socket, which workers share, was shut down\$" \
+    "one that shuts down the listener: refused"
 ok "nobody is left of all those" waitfor 10 no_strays
+
+# --- The file system stops to answer.
+up hung
+up hung-r
+: >"$T/dead/hang"
+kill -KILL "$(workers | head -n 1)"
+use hung
+survivors=$(workers)
+kill -HUP "$PID"
+waitfor 10 hangs
+hanging=$(hanging)
+# Nor does the process end, as far as kfcgi can see: whoever traces it has not
+# been told yet.
+strace -qq -o /dev/null -p "$hanging" &
+tracer=$!
+also_kill $tracer $hanging
+waitfor 10 grep -q 'TracerPid:[[:space:]]*[1-9]' "/proc/$hanging/status"
+freeze $tracer
 
 # --- None of the processes of a trial survives it, and none is counted: of one
 # that heeds SIGTERM, of three that do not, and of one that leaves another.
@@ -199,10 +257,6 @@ is "$(nfds "$trial")" 3 "on trial: nor does a client of the pool get there"
 wait $load
 like "$(cat "$T/good.c")" '^pid' "on trial: the pool answers that"
 unlike "$(cat "$T/good.c")" "^pid $trial " "on trial: and nobody else"
-result_of closes
-like "$status $(cat "$T/closes.e")" "^1 .* exited with status 0, .* s after its\
- start: its listening socket, which workers share, was shut down\$" \
-    "one that shuts down the listener: refused"
 
 for pool in $pools; do
 	up $pool
@@ -348,6 +402,30 @@ for pool in late late-r versions lost slow released; do
 	ends $pool
 done
 ok "nobody is left" waitfor 10 no_strays
+
+# --- A program that is not executed within 20 s.
+for pool in hung hung-r; do
+	use $pool
+	like "$(fetch '')" '^pid' "$pool: the old ones serve"
+	ok "$pool: and a trial is given up that does not execute the program" \
+	    waitfor 60 logged "^kfcgi: (reload failed, the old workers stay|no\
+ new workers for now): cannot execute .*: the file system does not answer"
+done
+ok "hung-r: so is the worker that replaces one" \
+    logged '^kfcgi: cannot execute .*: the file system does not answer$'
+use hung
+is "$(workers | grep -vx "$hanging")" "$survivors" \
+    "hung: the old ones are there"
+kill -HUP "$PID"
+counts ' 1 leaving, 0 starting;' "hung: no second trial beside one that hangs"
+rm "$T/dead/hang"
+kill -KILL $tracer
+ok "hung: it goes on when that is gone" waitfor 30 logged '^kfcgi: reloaded:'
+use hung-r
+ok "hung-r: it goes on as well" waitfor 60 \
+    logged '^kfcgi: workers are started again: a trial passed'
+ends hung
+ends hung-r
 SOCK=$T/sock
 LOG=$T/log
 
