@@ -21,19 +21,19 @@ INSTALL ?=	install
 KFCGI ?=	kfcgi
 TESTS ?=
 
-# The worker runs in jails that are empty; macOS has no static binaries.
-STATICFLAG ?=	-static
-
 COMPILE =	${CC} ${CFLAGS} ${WARNFLAGS} ${CPPFLAGS}
 COMPAT =	compat/compat.c compat/compat.h compat/queue.h
-HELPERS =	regress/client regress/compat-test regress/floor regress/worker
-BUILT =		kfcgi kfcgi.o compat.o kfcgi.html ${HELPERS}
+BUILT =		kfcgi kfcgi.o compat.o kfcgi.html
 DISTFILES =	LICENSE Makefile README.md compat kfcgi.8 kfcgi.c regress
 
-# A script that finds the binary, by its absolute path, in the environment.
-RUN =		k='${KFCGI}'; \
+# The tests have a Makefile of their own, which gets our variables.  -s, or the
+# last line would not be the count of the tests.
+REGRESS =	k='${KFCGI}'; \
 		case $$k in /*) ;; *) k=`pwd`/$${k:-kfcgi} ;; esac; \
-		KFCGI=$$k CC='${CC}' TESTS='${TESTS}' sh
+		cd regress && ${MAKE} -s KFCGI=$$k TESTS='${TESTS}' CC='${CC}' \
+		    CFLAGS='${CFLAGS}' WARNFLAGS='${WARNFLAGS}' \
+		    CPPFLAGS='${CPPFLAGS}' LDFLAGS='${LDFLAGS}' \
+		    LDLIBS='${LDLIBS}'
 
 all: kfcgi
 
@@ -46,33 +46,11 @@ kfcgi.o: kfcgi.c compat/compat.h compat/queue.h
 compat.o: ${COMPAT}
 	${COMPILE} -c -o compat.o compat/compat.c
 
-# These do not share compat.o: kfcgi may have been built with a sanitizer,
-# which does not go with -static.
-regress/worker: regress/worker.c regress/fcgi.h ${COMPAT}
-	${COMPILE} ${LDFLAGS} ${STATICFLAG} -o regress/worker \
-	    regress/worker.c compat/compat.c ${LDLIBS}
+regress demo bench: kfcgi
+	@${REGRESS} $@
 
-regress/client: regress/client.c regress/fcgi.h ${COMPAT}
-	${COMPILE} ${LDFLAGS} -o regress/client \
-	    regress/client.c compat/compat.c ${LDLIBS}
-
-regress/floor: regress/floor.c regress/fcgi.h ${COMPAT}
-	${COMPILE} ${LDFLAGS} -o regress/floor \
-	    regress/floor.c compat/compat.c ${LDLIBS}
-
-# Includes compat.c.
-regress/compat-test: regress/compat.c ${COMPAT}
-	${COMPILE} ${LDFLAGS} -o regress/compat-test regress/compat.c ${LDLIBS}
-
-regress: kfcgi ${HELPERS}
-	@${RUN} regress/run
-
-demo: kfcgi regress/client regress/worker
-	@command -v ps >/dev/null || sh regress/deps procps
-	@${RUN} regress/demo
-
-bench: kfcgi regress/client regress/floor regress/worker
-	@${RUN} regress/bench
+helpers:
+	@${REGRESS} $@
 
 deps:
 	@sh regress/deps
@@ -116,12 +94,14 @@ dist:
 	rm -rf kfcgi-${VERSION}
 	mkdir kfcgi-${VERSION}
 	cp -R ${DISTFILES} kfcgi-${VERSION}
-	cd kfcgi-${VERSION} && rm -f ${BUILT}
+	cd kfcgi-${VERSION} && ${MAKE} -s clean
 	tar -czf kfcgi-${VERSION}.tar.gz kfcgi-${VERSION}
 	rm -rf kfcgi-${VERSION}
 
 clean:
 	rm -f ${BUILT} kfcgi.html.tmp kfcgi-${VERSION}.tar.gz
 	rm -rf kfcgi-${VERSION}
+	cd regress && ${MAKE} -s clean
 
-.PHONY: all analyze bench clean demo deps dist html install lint regress uninstall
+.PHONY: all analyze bench clean demo deps dist helpers html install lint regress \
+	uninstall

@@ -8,7 +8,6 @@ TEST_ALARM=${TEST_ALARM:-1800}
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES CFLAGS CPPFLAGS LDFLAGS LDLIBS \
     WARNFLAGS PREFIX DESTDIR TESTS
 OURS=$KFCGI
-HELPERS="regress/client regress/compat-test regress/floor regress/worker"
 
 # The sources, and nothing that was built.
 mkdir "$T/src" "$T/v" || exit 1
@@ -53,7 +52,7 @@ fresh() {
 	cp -Rp "$T/src" "$1"
 }
 
-# tree cc flags [ldflags [name [helper...]]]: what others get, built in $TREE
+# tree cc flags [ldflags [name [target...]]]: what others get, built in $TREE
 TREE=$T/v/tree
 tree() {
 	_what=${4:-"${1%% -idir*}, $2${3:+ $3}"}
@@ -61,7 +60,10 @@ tree() {
 	shift $(($# < 4 ? $# : 4))
 	fresh "$TREE"
 	ok "$_what: builds" builds "$TREE" make CC="$_cc" CFLAGS="$_flags" \
-	    LDFLAGS="$_ld" all regress/compat-test "$@"
+	    LDFLAGS="$_ld" all "$@" &&
+	    ok "$_what: so does the test of compat/" builds "$TREE/regress" \
+	    make CC="$_cc" CFLAGS="$_flags -Wall -Wextra" LDFLAGS="$_ld" \
+	    compat-test
 }
 
 # runs [qemu sysroot]: $TREE serves, as $BUILT, and its compat-test passes.
@@ -179,7 +181,7 @@ fi
 # Other levels see other things.
 for cc in gcc clang; do
 	for opt in -O0 -O3 -Os "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"; do
-		! have $cc || tree $cc "$opt" "" "" $HELPERS
+		! have $cc || tree $cc "$opt" "" "" helpers
 	done
 done
 
@@ -204,7 +206,7 @@ for make in make bmake; do
 	is "$(files "$T/dest")" "" "$make uninstall: no file is left"
 
 	# From a tree where all has been built.
-	ok "$make helpers, dist" builds "$T/v/inst" $make $HELPERS dist
+	ok "$make helpers, dist" builds "$T/v/inst" $make helpers dist
 	mkdir "$T/v/dist"
 	tar -xzf "$T/v/inst"/kfcgi-*.tar.gz -C "$T/v/dist"
 	dist=$(echo "$T/v/dist"/kfcgi-*)
