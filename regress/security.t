@@ -410,6 +410,9 @@ for r in "" -r; do
 
 	name=${r:-fixed}
 	start $r -n 1 -N 1 /bin/enemy
+	is "$(for fd in $(fds "$PID"); do
+		[ ! -d "/proc/$PID/fd/$fd" ] || echo "$fd"
+	done)" "" "$name: the manager has no directory open, a way out"
 	if [ -n "$r" ]; then
 		# What is sent to the manager besides a cookie is not kept.
 		fds=$(nfds "$PID")

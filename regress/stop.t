@@ -26,6 +26,11 @@ answered() {
 	like "$(cat "$T/slow")" '^pid' "$1: the request in hand is answered"
 }
 
+# refuses: nobody listens, though the request is still in hand
+refuses() {
+	[ "$(fetch '')" = refused ] && alive $slow
+}
+
 # at_once: the manager ends, long before the 20 seconds are over
 at_once() {
 	_begin=$(date +%s)
@@ -57,10 +62,13 @@ for r in "" -r; do
 	for sig in TERM INT QUIT; do
 		start $r -n 2 /bin/worker $g
 		ok "$name: $sig: a request in hand" request
-		quit $sig
-		is "$? $(strays)" "0 " "$name: $sig: status 0, nobody left"
-		is "$(fetch '')" "refused" "$name: $sig: nobody listens"
+		kill -$sig "$PID"
+		ok "$name: $sig: refuses others meanwhile" waitfor 10 refuses
 		answered "$name: $sig"
+		waitfor 10 dead "$PID"
+		wait "$PID"
+		is "$? $(strays)" "0 " "$name: $sig: status 0, nobody left"
+		PID=
 	done
 
 	# All others mean nothing to the manager.
