@@ -74,6 +74,9 @@ like "$(cat "$T/err")" "^database is down$" "what it printed reaches the shell"
 refused "dies soon, with -r" \
     "worker [0-9]* of /bin/worker was killed by signal 11 " \
     -r /bin/worker -s 10 -S 11
+start_daemon -p / "$(command -v perl)" -e 'print STDERR "no newline"; exit 3'
+is "$(sed '2s/: .*/:/' "$T/err")" "no newline
+kfcgi:" "what it printed is a line of its own"
 # All the above had that.
 is "$(ls "$JAIL")" bin "the jail has prog and nothing else"
 
