@@ -1574,8 +1574,8 @@ pool_renew(void)
 }
 
 /*
- * Returns when the next trial is to begin, or INT64_MAX for never.  A worker
- * that hangs in execve(2), which SIGKILL may not end, must not become many.
+ * Returns when the next trial is to begin, or INT64_MAX for never.  One whose
+ * worker hangs in execve(2), even after SIGKILL, must not be followed by more.
  */
 static int64_t
 trial_when(void)
@@ -1585,7 +1585,7 @@ trial_when(void)
 	if (trial.w != NULL || !start.done || ending.begun)
 		return INT64_MAX;
 	TAILQ_FOREACH(w, &pool.q[KILLED], entry)
-		if (w->failed)
+		if (w->gen == NO_GEN && w->failed)
 			return INT64_MAX;
 	if (trial.asked)
 		return now;

@@ -210,17 +210,20 @@ up hung
 up hung-r
 : >"$T/dead/hang"
 kill -KILL "$(workers | head -n 1)"
+waitfor 10 hangs
+hanging_r=$(hanging)
 use hung
 survivors=$(workers)
 kill -HUP "$PID"
 waitfor 10 hangs
 hanging=$(hanging)
-# Nor does the process end, as far as kfcgi can see: whoever traces it has not
+# Nor do the processes end, as far as kfcgi can see: whoever traces them has not
 # been told yet.
-strace -qq -o /dev/null -p "$hanging" &
+strace -qq -o /dev/null -p "$hanging" -p "${hanging_r%%[!0-9]*}" &
 tracer=$!
-also_kill $tracer $hanging
-waitfor 10 grep -q 'TracerPid:[[:space:]]*[1-9]' "/proc/$hanging/status"
+also_kill $tracer $hanging $hanging_r
+waitfor 10 grep -q 'TracerPid:[[:space:]]*[1-9]' \
+    "/proc/${hanging_r%%[!0-9]*}/status"	# the last to be attached
 freeze $tracer
 
 # --- None of the processes of a trial survives it, and none is counted: of one
