@@ -79,7 +79,6 @@ struct slot {
 	int		 fd;
 	int		 refused;	/* last connect(2) was refused */
 	int		 epipe;		/* server does not read any more */
-	long		 todo;		/* -k: requests left */
 	long		 index;		/* of the request */
 	int64_t		 start;
 	int64_t		 deadline;
@@ -110,12 +109,9 @@ static struct {
 	long		 post;		/* bytes of input */
 	long		 timeout;	/* -t in milliseconds */
 	int64_t		 duration;	/* -d in microseconds */
-	long		 bodylen;	/* -L */
-	int		 keep;
 	int		 retry;
 	int		 oneline;
 	int		 verbose;
-	int		 pids;
 	int		 single;	/* print the answer, not numbers */
 	const struct odd *odd;
 } o = {
@@ -124,7 +120,6 @@ static struct {
 	.count = 1,
 	.conc = 1,
 	.timeout = TIMEOUT,
-	.bodylen = -1,
 	.odd = odds,
 };
 
@@ -138,8 +133,6 @@ static long		 fate_count[NFATES];
 static int64_t		 epoch;
 static int64_t		*lat;		/* of those answered */
 static size_t		 nlat;
-static long		*pids;
-static size_t		 npids;
 
 /* realloc(3) that does not fail; gcc(1)'s analyzer wants malloc(3), too. */
 static void *
@@ -257,7 +250,7 @@ next_query(void)
 static void
 build(struct slot *s)
 {
-	uint8_t		 begin[8] = { 0, 1, o.keep };	/* a responder */
+	uint8_t		 begin[8] = { 0, 1 };	/* a responder */
 	const char	*query;
 	char		 uri[HEADSIZE / 2];
 
@@ -312,8 +305,6 @@ judge(struct slot *s, int status)
 		s->bad = "STDOUT without an end";
 	else if (s->body == NULL)
 		s->bad = "no CGI header";
-	else if (o.bodylen != -1 && s->text + s->len - s->body != o.bodylen)
-		s->bad = "body of another length";
 	else if ((p = strstr(s->body, "\nstdin ")) != NULL &&
 	    strncmp(p, inputline, strlen(inputline)) != 0)
 		s->bad = "not the input that was sent";
@@ -360,29 +351,10 @@ parse(struct slot *s)
 
 /* Returns whether a free slot has something to do. */
 static int
-slot_more(const struct slot *s)
+slot_more(void)
 {
-	if (o.duration != 0)
-		return now() - epoch < o.duration;
-	/* With -k every slot has its own count, as each is one connection. */
-	return o.keep ? s->todo > 0 : started < o.count;
-}
-
-/* Who answered?  The first line tells. */
-static void
-slot_pid(const struct slot *s)
-{
-	size_t	 i;
-	long	 pid;
-
-	if (strncmp(s->body, "pid ", 4) != 0)
-		return;
-	pid = atol(s->body + 4);
-	for (i = 0; i < npids; i++)
-		if (pids[i] == pid)
-			return;
-	pids = grow(pids, (npids + 1) * sizeof(*pids));
-	pids[npids++] = pid;
+	return o.duration != 0 ? now() - epoch < o.duration :
+	    started < o.count;
 }
 
 /* Counts the fate of a request, and frees the slot. */
@@ -397,8 +369,6 @@ slot_end(struct slot *s, enum fate fate)
 		if (nlat % 4096 == 0)
 			lat = grow(lat, (nlat + 4096) * sizeof(*lat));
 		lat[nlat++] = t - s->start;
-		if (o.pids)
-			slot_pid(s);
 		line = s->body;
 	} else if (fate == BAD)
 		line = s->bad;
@@ -406,13 +376,10 @@ slot_end(struct slot *s, enum fate fate)
 		printf("%ld %lld %lld %s %.*s\n", s->index,
 		    (long long)(s->start - epoch), (long long)(t - epoch),
 		    fates[fate].name, (int)strcspn(line, "\n"), line);
-	/* A connection kept for nothing would keep a worker from the next. */
 	s->state = FREE;
-	if (fate != ANSWERED || !o.keep || !slot_more(s)) {
-		if (s->fd != -1)
-			close(s->fd);
-		s->fd = -1;
-	}
+	if (s->fd != -1)
+		close(s->fd);
+	s->fd = -1;
 }
 
 /* Sends as much as goes; who only wants to be odd leaves when all is sent. */
@@ -474,21 +441,18 @@ slot_recv(struct slot *s)
 	}
 }
 
-/* Begins the next request, on a connection that is kept or on a new one. */
+/* Begins the next request, which waits for its connection. */
 static void
 slot_start(struct slot *s)
 {
 	s->index = started++;
-	s->todo--;
 	s->start = now();
 	s->deadline = s->start + (int64_t)o.timeout * 1000;
 	s->epipe = s->refused = s->eos = 0;
 	s->sent = s->inlen = s->len = 0;
 	s->body = s->bad = NULL;
 	build(s);
-	s->state = s->fd == -1 ? QUEUED : OPEN;
-	if (s->state == OPEN)
-		slot_send(s);
+	s->state = QUEUED;
 }
 
 /*
@@ -569,7 +533,7 @@ turn(struct pollfd *pfd)
 	int		 busy = 0, soon = 0;
 
 	for (s = slots; s < slots + o.conc; s++)
-		if (s->state == FREE && slot_more(s))
+		if (s->state == FREE && slot_more())
 			slot_start(s);
 	connect_queued();
 	for (i = 0; i < o.conc; i++) {
@@ -579,7 +543,7 @@ turn(struct pollfd *pfd)
 		if (s->sent < s->headlen + inputlen)
 			pfd[i].events |= POLLOUT;
 		/* Refused at once: no sense in asking a million times. */
-		if (s->state == QUEUED || (s->state == FREE && slot_more(s)))
+		if (s->state == QUEUED || (s->state == FREE && slot_more()))
 			soon = 1;
 		busy |= s->state != FREE;
 		if (s->state != FREE && s->deadline < next)
@@ -660,22 +624,16 @@ report_load(int64_t time)
 		    (long long)nlat * 1000000 / (time > 0 ? time : 1),
 		    percentile(50), percentile(99), percentile(100));
 	}
-	if (o.pids) {
-		printf("pids %zu", npids);
-		for (i = 0; i < npids; i++)
-			printf(" %ld", pids[i]);
-		printf("\n");
-	}
 	return fate_count[ANSWERED] != started;
 }
 
 static void __dead
 usage(void)
 {
-	fprintf(stderr, "usage: client -s sockpath [-koPrv] [-A secs]"
+	fprintf(stderr, "usage: client -s sockpath [-orv] [-A secs]"
 	    " [-b postbytes] [-c concurrency]\n\t[-d secs | -n count]"
-	    " [-L bodybytes] [-O oddity] [-q query | -Q file]\n\t[-R seed]"
-	    " [-t timeout] [-u uri]\n");
+	    " [-O oddity] [-q query | -Q file] [-R seed]\n\t[-t timeout]"
+	    " [-u uri]\n");
 	exit(1);
 }
 
@@ -688,8 +646,7 @@ main(int argc, char *argv[])
 	int		 ch;
 
 	alarm(LIFETIME);
-	while ((ch = getopt(argc, argv,
-	    "A:b:c:d:kL:n:O:oPQ:q:R:rs:t:u:v")) != -1)
+	while ((ch = getopt(argc, argv, "A:b:c:d:n:O:oQ:q:R:rs:t:u:v")) != -1)
 		switch (ch) {
 		case 'A':
 			alarm(number(ch, 1, 1000000));
@@ -703,12 +660,6 @@ main(int argc, char *argv[])
 		case 'd':
 			o.duration = (int64_t)1000000 * number(ch, 1, 1000000);
 			break;
-		case 'k':
-			o.keep = 1;
-			break;
-		case 'L':
-			o.bodylen = number(ch, 0, INT_MAX);
-			break;
 		case 'n':
 			o.count = number(ch, 1, LONG_MAX);
 			break;
@@ -721,9 +672,6 @@ main(int argc, char *argv[])
 			break;
 		case 'o':
 			o.oneline = 1;
-			break;
-		case 'P':
-			o.pids = 1;
 			break;
 		case 'Q':
 			queries_read(optarg);
@@ -757,7 +705,7 @@ main(int argc, char *argv[])
 		usage();
 	address(&o.sun, path);
 	o.single = o.count == 1 && o.conc == 1 && o.duration == 0 &&
-	    !o.verbose && !o.pids;
+	    !o.verbose;
 	signal(SIGPIPE, SIG_IGN);
 
 	descriptors(o.conc + 16);
@@ -765,10 +713,8 @@ main(int argc, char *argv[])
 	if ((slots = calloc(o.conc, sizeof(*slots))) == NULL ||
 	    (pfd = calloc(o.conc, sizeof(*pfd))) == NULL)
 		err(1, NULL);
-	for (i = 0; i < (size_t)o.conc; i++) {
+	for (i = 0; i < (size_t)o.conc; i++)
 		slots[i].fd = -1;
-		slots[i].todo = o.count;
-	}
 	epoch = now();
 	while (turn(pfd))
 		continue;
