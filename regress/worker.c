@@ -822,23 +822,11 @@ next_listened(void)
 	while (!stopped()) {
 		if ((fd = accept(STDIN_FILENO, NULL, NULL)) != -1)
 			return fd;
-		switch (errno) {
-		case EAGAIN:
-			/* Another program made it non-blocking. */
+		/* Another program made it non-blocking. */
+		if (errno == EAGAIN)
 			(void)poll(&pfd, 1, -1);
-			break;
-		case EINTR:
-		case ECONNABORTED:
-			break;
-		case EMFILE:
-		case ENFILE:
-		case ENOBUFS:
-		case ENOMEM:
-			msleep(10);
-			break;
-		default:
+		else if (errno != EINTR && errno != ECONNABORTED)
 			err(1, "accept");
-		}
 	}
 	return -1;
 }
