@@ -178,7 +178,7 @@ input_build(void)
 	input = grow(NULL, o.post + (o.post / CHUNK + 2) * HEADER);
 	do {
 		n = o.post - pos < CHUNK ? o.post - pos : CHUNK;
-		header(input + inputlen, FCGI_STDIN, ID, n, 0);
+		header(input + inputlen, FCGI_STDIN, ID, n);
 		inputlen += HEADER;
 		for (i = 0; i < n; i++, pos++)
 			input[inputlen + i] = pos * 31 + (pos >> 8);
@@ -209,7 +209,7 @@ put_record(struct slot *s, int type, const void *data, size_t len)
 {
 	uint8_t	 h[HEADER];
 
-	header(h, type, ID, len, 0);
+	header(h, type, ID, len);
 	put(s, h, sizeof(h));
 	put(s, data, len);
 }

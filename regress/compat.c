@@ -224,8 +224,6 @@ test_strtonum(void)
 		{ "99x",	1,	10,	0,	"invalid" },
 		{ "5",		10,	1,	0,	"invalid" },
 		{ "99999999999999999999x", 1, 10, 0,	"invalid" },
-		{ "9223372036854775807", LMIN, LMAX, LMAX, NULL },
-		{ "-9223372036854775808", LMIN, LMAX, LMIN, NULL },
 		{ "9223372036854775808", LMIN, LMAX, 0, "too large" },
 		{ "-9223372036854775809", LMIN, LMAX, 0, "too small" },
 		{ "-9223372036854775809", LMIN, LMIN, 0, "too small" },
