@@ -89,13 +89,11 @@ for kind in $KINDS; do
 	    "$kind: nothing else was said of the program"
 	diag "$kind: $(head -n 1 "$T/$kind.c")"
 	ok "$kind: requests were answered" test "$(answers "$T/$kind.c")" -gt 100
-	lost=0
-	case $kind in
-	crash*)	lost=$(status | sed -n 's/.* \([0-9]*\) deaths*, .*/\1/p') ;;
-	esac
-	is "$(losses "$T/$kind.c")" "$lost" \
-	    "$kind: none failed but those that killed"
 	ends $kind
+	# Also of workers that were told to leave, so no deaths by SIGUSR1.
+	is "$(losses "$T/$kind.c")" "$(awk '/ w[a-z]* killed by signal 11 / {
+	    n += / more / ? $2 : 1 } END { print n + 0 }' "$LOG")" \
+	    "$kind: none failed but those that killed"
 done
 
 # --- A request that kills its worker costs the others the time of restarts,
@@ -155,7 +153,9 @@ for load in 2:1 8:2 60:2; do
 		up $name
 		served $requests "$name: all answered" -c $c -q "$q"
 		n=$(nworkers)
-		ok "$name: $n workers, not many more" test $n -le $((c + c / 4))
+		# One more may be met on a loaded machine.
+		ok "$name: $n workers, not many more" \
+		    test $n -le $((c + 1 + c / 4))
 		[ -z "$q" ] || ok "$name: nor much fewer" test $((n * 2)) -ge $c
 		ends $name
 	done
