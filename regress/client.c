@@ -99,7 +99,6 @@ struct slot {
 /* The options. */
 static struct {
 	struct sockaddr_un sun;
-	const char	*uri;
 	const char	*query;
 	char		 queries[MAXQUERIES][MAXQUERY];	/* -Q */
 	long		 nqueries;
@@ -115,7 +114,6 @@ static struct {
 	int		 single;	/* print the answer, not numbers */
 	const struct odd *odd;
 } o = {
-	.uri = "/",
 	.query = "",
 	.count = 1,
 	.conc = 1,
@@ -265,8 +263,7 @@ build(struct slot *s)
 	if (o.odd->sends != ALL)
 		return;
 	query = next_query();
-	snprintf(uri, sizeof(uri), "%s%s%s", o.uri, query[0] ? "?" : "",
-	    query);
+	snprintf(uri, sizeof(uri), "/%s%s", query[0] ? "?" : "", query);
 	put_param(s, "REQUEST_METHOD", o.post > 0 ? "POST" : "GET");
 	put_param(s, "REQUEST_URI", uri);
 	put_param(s, "QUERY_STRING", query);
@@ -632,8 +629,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: client -s sockpath [-orv] [-A secs]"
 	    " [-b postbytes] [-c concurrency]\n\t[-d secs | -n count]"
-	    " [-O oddity] [-q query | -Q file] [-R seed]\n\t[-t timeout]"
-	    " [-u uri]\n");
+	    " [-O oddity] [-q query | -Q file] [-R seed]\n\t[-t timeout]\n");
 	exit(1);
 }
 
@@ -646,7 +642,7 @@ main(int argc, char *argv[])
 	int		 ch;
 
 	alarm(LIFETIME);
-	while ((ch = getopt(argc, argv, "A:b:c:d:n:O:oQ:q:R:rs:t:u:v")) != -1)
+	while ((ch = getopt(argc, argv, "A:b:c:d:n:O:oQ:q:R:rs:t:v")) != -1)
 		switch (ch) {
 		case 'A':
 			alarm(number(ch, 1, 1000000));
@@ -691,9 +687,6 @@ main(int argc, char *argv[])
 			break;
 		case 't':
 			o.timeout = number(ch, 1, INT_MAX);
-			break;
-		case 'u':
-			o.uri = optarg;
 			break;
 		case 'v':
 			o.verbose = 1;

@@ -410,7 +410,7 @@ facts_record(char *argv[])
 		err(1, "open_memstream");
 }
 
-/* Tells what is in the root directory: on demand, as that takes a descriptor. */
+/* Tells what is in the root directory, for which it opens a descriptor. */
 static int
 facts_root(char *to, size_t size)
 {
