@@ -177,11 +177,11 @@ is "$(results)" "" "drain: every GET and POST was answered, rightly"
 deaths() {
 	cat "$T"/?.kfcgi | grep -c 'killed by signal 9'
 }
-is "$(get '/page?kill=KILL' -d x -o /dev/null -w '%{http_code}')" 502 \
+is "$(get '/page?kill=9' -d x -o /dev/null -w '%{http_code}')" 502 \
     "a POST whose worker dies fails"
 waitfor 10 eval '[ "$(deaths)" -gt 0 ]'
 is "$(deaths)" 1 "and was tried once"
-get '/page?kill=KILL' -o /dev/null
+get '/page?kill=9' -o /dev/null
 ok "a GET is tried again" waitfor 10 eval '[ "$(deaths)" -gt 2 ]'
 
 done_testing

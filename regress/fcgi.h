@@ -34,8 +34,7 @@
 #define LIFETIME	 120		/* -A: seconds until SIGALRM */
 #define HEADER		 8		/* bytes in front of every record */
 
-/* Content of our largest record: a multiple of 64 and of 26, see req_body(). */
-#define CHUNK		 32448
+#define CHUNK		 32768		/* content of our largest record */
 
 /* FastCGI's types of records, as far as they are sent here. */
 enum {
@@ -99,9 +98,9 @@ descriptors(rlim_t need)
 		err(1, "setrlimit");
 }
 
-/* Writes the header of a record of len bytes and so much padding. */
+/* Writes the header of a record of len bytes, without padding. */
 static inline void
-header(uint8_t h[HEADER], int type, int id, size_t len, size_t pad)
+header(uint8_t h[HEADER], int type, int id, size_t len)
 {
 	h[0] = 1;
 	h[1] = type;
@@ -109,8 +108,7 @@ header(uint8_t h[HEADER], int type, int id, size_t len, size_t pad)
 	h[3] = id & 0xff;
 	h[4] = len >> 8;
 	h[5] = len & 0xff;
-	h[6] = pad;
-	h[7] = 0;
+	h[6] = h[7] = 0;
 }
 
 #define FNV1A_START	 2166136261U

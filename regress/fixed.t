@@ -7,11 +7,10 @@ is "$(nworkers)" 4 "four workers"
 served 500 "500 requests at concurrency 16" -c 16
 is "$(client -q echo -b 5000000 -A 60 | grep -c '^stdin 5000000 ')" 1 \
     "a request of 5 MB"
-served 2 "an answer of 5 MB" -q body=5000000 -L 5000000
-is "$(client -o -k -n 20 -c 4)" "$(all 80)" \
-    "20 requests on each of four kept connections"
-pids=$(client -n 200 -c 8 -q slow=10 -P | sed -n 's/^pids \([0-9]*\).*/\1/p')
-is "$pids" 4 "all four answer"
+is "$(fetch body=5000000 | wc -c | tr -d ' ')" 5000000 "an answer of 5 MB"
+is "$(client -n 200 -c 8 -q slow=10 -v |
+    sed -n 's/.* answered \(pid [0-9]*\) .*/\1/p' | sort -u | grep -c .)" 4 \
+    "all four answer"
 quit
 
 # -l is the backlog.  ss(8) knows the socket by its name, not by its path.

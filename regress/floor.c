@@ -26,8 +26,7 @@
  * idle gets what waits in the backlog without a poll in between.
  *
  * As kfcgi, it returns to the shell when n workers are executed and starts
- * up to N when they are needed.  It ends by SIGTERM, and its workers by the
- * end-of-file that follows.
+ * up to N when they are needed.  SIGTERM ends it, and that its workers.
  */
 
 #include "fcgi.h"

@@ -439,19 +439,10 @@ behind() {
 ok "behind: the last line arrives" tries 3 behind
 is "$(total '^worker: flood')" 50 "behind: after the right number of those lost"
 
-# begin_outside options... prog...: in no jail, so /dev/log stays in sight
-begin_outside() {
-	"$KFCGI" -p / -s "$SOCK" -U "$WHO" "$@" </dev/null 2>"$T/err"
-	_rv=$?
-	PID=$(manager_pid "$SOCK")
-	LOGPID=$PID
-	[ -n "$PID" ] && return $_rv
-}
-
-# One that is replaced where it can be seen.
+# One that is replaced where it can be seen: in no jail, /dev/log stays in sight.
 syslogd_stop
 syslogd_start
-ok "replaced: start" begin_outside -n 1 "$JAIL/bin/worker"
+ok "replaced: start" begin -p / -n 1 "$JAIL/bin/worker"
 is "$(cat "$T/err")" "" "replaced: nothing on standard error"
 n=$(nfds "$PID")
 syslogd_stop
@@ -466,21 +457,10 @@ waitfor 15 new_pool 1 "$w"
 like "$(fetch report)" "^fds 0 1 2\$" "replaced: nor has a new worker one"
 end "replaced: it stops"
 
-# One that is replaced where it cannot be seen: nothing is worse than that.
-ok "unseen: start" begin -n 1 /bin/worker
-n=$(nfds "$PID")
-syslogd_stop
-syslogd_start
-fetch 'flood=99' >/dev/null
-like "$(fetch '')" '^pid' "unseen: the pool serves"
-ok "unseen: no descriptor is left behind" waitfor 10 eval '
-    [ "$(nfds "$PID")" -le "$n" ]'
-end "unseen: it stops"
-
 # One that comes late, to a start that has said so.
 NONE='kfcgi: no syslogd: messages are lost unless -d shows them'
 syslogd_stop
-ok "late: start" begin_outside -n 1 "$JAIL/bin/worker"
+ok "late: start" begin -p / -n 1 "$JAIL/bin/worker"
 is "$(cat "$T/err")" "$NONE" "late: there is none, on standard error"
 n=$(nfds "$PID")
 fetch 'flood=20' >/dev/null

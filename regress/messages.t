@@ -205,7 +205,7 @@ refused() {
 refused "exited with status N, N s after its start: does it speak what -r asks\
  for?" /bin/worker -E 0
 refused "was killed by signal N (Aborted), N s after its start: OpenBSD ends a\
- program so whose dynamic loader is missing in the jail" /bin/worker -S ABRT
+ program so whose dynamic loader is missing in the jail" /bin/worker -S 6
 refused "closed its control socket" /bin/odd
 refused "wrote to its control socket unasked" /bin/odd write
 start -r -n 1 /bin/odd more

@@ -108,14 +108,15 @@ client -n 4 -c 4 -q slow=500 >/dev/null
 waitfor 10 has_workers 4
 before=$(workers)
 freeze "$PID"
-client -n 4 -c 4 -q slow=300 -t 20000 -P >"$T/stopped" 2>&1 &
+client -n 4 -c 4 -q slow=300 -t 20000 -v >"$T/stopped" 2>&1 &
 load=$!
 sleep 2.5	# longer than -w
 kill -CONT "$PID"
 wait $load
-is "$(head -n 1 "$T/stopped")" "$(all 4)" \
+is "$(grep '^answered' "$T/stopped")" "$(all 4)" \
     "manager stopped and continued: waiting clients are answered"
-is "$(sed -n 's/^pids \([0-9]*\).*/\1/p' "$T/stopped")" 4 "by four workers"
+is "$(sed -n 's/.* answered \(pid [0-9]*\) .*/\1/p' "$T/stopped" | sort -u |
+    grep -c .)" 4 "by four workers"
 is "$(workers)" "$before" "the same ones as before"
 quit
 

@@ -241,10 +241,7 @@ sed "s,^daemon_flags=.*,daemon_flags=\"$plus\"," "$T/rc.d/kfcgi" \
 chmod 555 "$T/rc.d/kfcgi_plain" "$T/rc.d/kfcgi_pexp"
 ok "rc.d: with +, and pexp set: start" rc kfcgi_pexp start
 pool "$PLUS"
-old=$(workers)
 fails "rc.d: without, it is not found" rc kfcgi_plain check
-ok "rc.d: with pexp set: reload" rc kfcgi_pexp reload
-ok "rc.d: with pexp set: all workers are new" waitfor 20 all_new
 ok "rc.d: with pexp set: stop" rc kfcgi_pexp stop
 ok "rc.d: nobody is left" gone
 

@@ -7,21 +7,6 @@ settled() {
 	has_workers 3 && status_matches ': 3 [a-z]*, 0 busy, 0 leaving, 0 starting;'
 }
 
-# reloads_under_load seconds description: SIGHUP every half second
-reloads_under_load() {
-	client -d "$1" -c 8 -q slow=5 -t 30000 -A 100 >"$T/load" &
-	load=$!
-	while alive $load; do
-		kill -HUP "$PID"
-		sleep 0.5
-	done
-	wait $load
-	like "$(head -n 1 "$T/load")" \
-	    'answered [0-9]+ refused 0 reset 0 cut 0 timeout 0 bad 0' \
-	    "$2: a reload every half second loses nothing"
-	diag "$(cat "$T/load")"
-}
-
 # Deaf workers of a fixed pool, and of a variable one that releases them: gone
 # within twenty seconds.  In the latter the leader heeds neither SIGTERM nor the
 # end-of-file, which is for its siblings.  Both go on beside the rest, in a jail
@@ -73,7 +58,16 @@ for r in "" -r; do
 	# finish by itself.
 	[ -z "$r" ] && g=-g || g=
 	start $r -n 3 -N 6 -w 1 /bin/worker $g
-	reloads_under_load 6 "$name"
+	client -d 6 -c 8 -q slow=5 -t 30000 -A 100 >"$T/load" &
+	load=$!
+	while alive $load; do
+		kill -HUP "$PID"
+		sleep 0.5
+	done
+	wait $load
+	diag "$(cat "$T/load")"
+	is "$(losses "$T/load")" 0 \
+	    "$name: a reload every half second loses nothing"
 	ok "$name: n again" waitfor 15 settled
 	quit
 
@@ -139,12 +133,6 @@ like "$(cat "$T/slow")" "^pid $old .*served 1\$" "busy: and finishes"
 ok "busy: then it leaves" waitfor 10 dead "$old"
 is "$(grep -c "worker $old has connection" "$LOG")" 1 "busy: without another"
 quit
-
-# The three-process worker reloads under load, too.
-start -r -n 2 -N 4 /bin/worker -3
-reloads_under_load 3 "three processes"
-quit
-ok "three processes: nobody left" waitfor 10 no_strays
 
 # A fixed worker that is still there at the next SIGHUP is killed.
 start -n 2 /bin/worker -t

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What traffic does to the pool: requests that kill, workers that recycle
-# themselves or hang together with their clients, and programs that stop working
-# after a good start.  Independent pools run side by side.
+# themselves, more clients than workers, and programs that stop working after a
+# good start.  Independent pools run side by side.
 . ./lib.sh
 
 [ -d /proc/self/fd ] || skip_all "needs /proc"
@@ -89,48 +89,50 @@ for kind in $KINDS; do
 	    "$kind: nothing else was said of the program"
 	diag "$kind: $(head -n 1 "$T/$kind.c")"
 	ok "$kind: requests were answered" test "$(answers "$T/$kind.c")" -gt 100
-	lost=0
-	case $kind in
-	crash*)	lost=$(status | sed -n 's/.* \([0-9]*\) deaths*, .*/\1/p') ;;
-	esac
-	is "$(losses "$T/$kind.c")" "$lost" \
-	    "$kind: none failed but those that killed"
 	ends $kind
+	# Also of workers that were told to leave, so no deaths by SIGUSR1.
+	is "$(losses "$T/$kind.c")" "$(awk '/ w[a-z]* killed by signal 11 / {
+	    n += / more / ? $2 : 1 } END { print n + 0 }' "$LOG")" \
+	    "$kind: none failed but those that killed"
 done
 
-# --- A request that kills its worker costs the others the time of restarts.
+# --- A request that kills its worker costs the others the time of restarts,
+# whether that is by a signal or by an end with another status than 0.
 run kills -n 4 -l 128 /bin/worker
 run kills-r -r -n 4 -N 4 -l 128 /bin/worker
 up kills
 up kills-r
-# phase name pause count: for four seconds; answers go to $T/name.pool.n
+# phase name [query...]: for four seconds, with 12 of each a second; answers go
+# to $T/name.pool
 phase() {
+	_phase=$1
+	shift
 	crowds=
 	for pool in kills kills-r; do
 		crowd $pool -d 4 -c 4 -q slow=5
 		crowds="$crowds $CROWD"
-		[ -z "$2" ] || {
-			at_rate "$2" "$3" -s "$T/$pool.s" -q crash -t 20000 &
+		for q in "$@"; do
+			at_rate 0.08 50 -s "$T/$pool.s" -q "$q" -t 20000 &
 			crowds="$crowds $!"
-		}
+		done
 	done
 	wait $crowds
 	for pool in kills kills-r; do
-		answers "$T/$pool.c" >"$T/$1.$pool"
-		is "$(losses "$T/$pool.c")" 0 "$pool: $1: none failed"
+		answers "$T/$pool.c" >"$T/$_phase.$pool"
+		is "$(losses "$T/$pool.c")" 0 "$pool: $_phase: none failed"
 	done
 }
-phase before ''
-phase during 0.04 100
-waitfor 10 eval '! processes args | grep -q "^$REGRESS/client -s $T/kills.* -q crash"'
+phase before
+phase during crash exit=77
+waitfor 10 eval '! processes args | grep -q "^$REGRESS/client -s $T/kills"'
 sleep 1		# "a second after"
-phase after ''
+phase after
 for pool in kills kills-r; do
 	read -r before <"$T/before.$pool"
 	read -r during <"$T/during.$pool"
 	read -r after <"$T/after.$pool"
 	diag "$pool: $before before, $during during, $after after"
-	ok "$pool: 25 crashes a second: a quarter of the answers and more" \
+	ok "$pool: 25 deaths a second: a quarter of the answers and more" \
 	    test $((during * 4)) -ge "$before"
 	# All of them, but others use the machine as well.
 	ok "$pool: a second after: half and more" \
@@ -139,29 +141,6 @@ for pool in kills kills-r; do
 	unlike "$(cat "$LOG")" 'no new workers' "$pool: nobody had to wait"
 	ends $pool
 done
-
-# --- Clients that hang up on workers of three processes, which end of that:
-# both pools serve the others alike.
-run hangs -n 3 -l 64 /bin/worker -3
-run hangs-r -r -n 3 -N 3 -l 64 /bin/worker -3
-crowds=
-for pool in hangs hangs-r; do
-	up $pool
-	crowd $pool -d 4 -c 6 -q slow=10
-	crowds="$crowds $CROWD"
-	at_rate 0.07 50 -s "$SOCK" -O early -q body=2000000 &
-	crowds="$crowds $!"
-done
-wait $crowds
-diag "fixed: $(head -n 1 "$T/hangs.c")"
-diag "-r: $(head -n 1 "$T/hangs-r.c")"
-is "$(losses "$T/hangs.c") $(losses "$T/hangs-r.c")" "0 0" \
-    "clients that hang up cost no other its answer"
-# Nine tenths are asked of "make bench"; here others use the machine, too.
-ok "nor a fixed pool its speed" \
-    test $(($(answers "$T/hangs.c") * 2)) -ge "$(answers "$T/hangs-r.c")"
-ends hangs
-ends hangs-r
 
 # --- A pool follows its load: c clients at a time are no reason for many more
 # workers than c, nor for much fewer if each request takes its time.
@@ -174,7 +153,9 @@ for load in 2:1 8:2 60:2; do
 		up $name
 		served $requests "$name: all answered" -c $c -q "$q"
 		n=$(nworkers)
-		ok "$name: $n workers, not many more" test $n -le $((c + c / 4))
+		# One more may be met on a loaded machine.
+		ok "$name: $n workers, not many more" \
+		    test $n -le $((c + 1 + c / 4))
 		[ -z "$q" ] || ok "$name: nor much fewer" test $((n * 2)) -ge $c
 		ends $name
 	done
@@ -183,7 +164,7 @@ done
 # --- Programs that stop working after a good start: no storm, and whole again
 # when they are mended.
 NAMES=
-for kind in E0.50 E3.50 SSEGV.50-r gone.2 gone.50-r; do
+for kind in E0.50 E3.50 S11.50-r gone.2 gone.50-r; do
 	bad=${kind%%.*}
 	n=${kind#*.}
 	case $n in
@@ -259,25 +240,17 @@ ends joined
 
 # --- A crash ends the connection, though a child of the worker still has it.
 cat >"$T/holds.c" <<'END'
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
+/* It has take() of hello.c. */
+#define main hello
+#include "hello.c"
+#undef main
 int
 main(void)
 {
-	char		 buf[8], control[256];
-	struct iovec	 iov = { buf, sizeof(buf) };
-	struct msghdr	 msg;
+	char	 cookie[8];
 
 	alarm(60);
-	memset(&msg, 0, sizeof(msg));
-	msg.msg_iov = &iov;
-	msg.msg_iovlen = 1;
-	msg.msg_control = control;
-	msg.msg_controllen = sizeof(control);
-	if (recvmsg(3, &msg, 0) <= 0)
+	if (take(3, cookie) == -1)
 		return 0;
 	if (fork() == 0) {
 		setsid();
@@ -288,7 +261,7 @@ main(void)
 }
 END
 ok "a worker whose child keeps the connection" \
-    $CC -static -o "$JAIL/bin/holds" "$T/holds.c"
+    $CC -static -I "$REGRESS" -o "$JAIL/bin/holds" "$T/holds.c"
 run holds -r -n 1 -N 1 /bin/holds
 up holds
 crowd holds -n 1 -c 1 -t 25000 -v

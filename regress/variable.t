@@ -17,7 +17,7 @@ is "$(sed -n 's/^pid \([0-9]*\).*/\1/p' "$T/light" | sort -u | wc -l |
 served 500 "500 requests at concurrency 16" -c 16
 is "$(client -q echo -b 5000000 -A 60 | grep -c '^stdin 5000000 ')" 1 \
     "a request of 5 MB"
-served 2 "an answer of 5 MB" -q body=5000000 -L 5000000
+is "$(fetch body=5000000 | wc -c | tr -d ' ')" 5000000 "an answer of 5 MB"
 ok "the pool shrinks to n" waitfor 10 has_workers 2
 quit
 

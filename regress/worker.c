@@ -157,19 +157,6 @@ say_lines(const char *what, long n)
 	}
 }
 
-/* Returns the number of a signal, which may be one of the names used here. */
-static int
-signame(const char *text)
-{
-	if (strcmp(text, "ABRT") == 0)
-		return SIGABRT;
-	if (strcmp(text, "KILL") == 0)
-		return SIGKILL;
-	if (strcmp(text, "SEGV") == 0)
-		return SIGSEGV;
-	return atoi(text);
-}
-
 /* Ends this process by a signal: that is what we want, not the core. */
 static void
 die(int sig)
@@ -423,10 +410,7 @@ facts_record(char *argv[])
 		err(1, "open_memstream");
 }
 
-/*
- * Tells what is in the root directory.  That is done on demand: tests look at
- * the descriptors of workers that have just been started.
- */
+/* Tells what is in the root directory, for which it opens a descriptor. */
 static int
 facts_root(char *to, size_t size)
 {
@@ -504,20 +488,15 @@ put(const void *data, size_t len)
 	conn.outlen += len;
 }
 
-/*
- * Puts a record of at most CHUNK bytes, padded to a multiple of 8: that is not
- * needed, but clients must be able to take it.
- */
+/* Puts a record of at most CHUNK bytes. */
 static void
 put_record(int type, int id, const void *data, size_t len)
 {
 	uint8_t	 h[HEADER];
-	size_t	 pad = (8 - len % 8) % 8;
 
-	header(h, type, id, len, pad);
+	header(h, type, id, len);
 	put(h, sizeof(h));
 	put(data, len);
-	put("\0\0\0\0\0\0\0", pad);
 }
 
 /*
@@ -679,7 +658,7 @@ directive(struct req *r, const char *name, char *arg)
 	} else if (strcmp(name, "crash") == 0) {
 		die(SIGSEGV);
 	} else if (strcmp(name, "kill") == 0) {		/* a signal */
-		die(signame(arg));
+		die(n);
 	} else if (strcmp(name, "exit") == 0) {		/* a status */
 		exit(w.three ? 1 : n);	/* else the leader would stay */
 	} else if (strcmp(name, "stop") == 0) {
@@ -732,18 +711,14 @@ directives(struct req *r)
 	}
 }
 
-/* body=N: the alphabet over and over, in lines of 64. */
+/* body=N: so many bytes. */
 static void
 req_body(const struct req *r)
 {
 	char	 data[CHUNK];
 	long	 left, n;
-	int	 i;
 
-	if (r->body <= 0)
-		return;
-	for (i = 0; i < CHUNK; i++)
-		data[i] = i % 64 == 63 ? '\n' : 'a' + i % 26;
+	memset(data, 'a', sizeof(data));
 	for (left = r->body; left > 0 && !conn.failed; left -= n) {
 		n = left < CHUNK ? left : CHUNK;
 		put_record(FCGI_STDOUT, r->id, data, n);
@@ -776,7 +751,7 @@ req_answer(struct req *r)
 		len += snprintf(text + len, sizeof(text) - len,
 		    "stdin %lu %08x\n", r->inbytes, (unsigned)r->insum);
 	if (r->half) {
-		header(h, FCGI_STDOUT, r->id, len, 0);
+		header(h, FCGI_STDOUT, r->id, len);
 		put(h, sizeof(h));
 		put(text, len / 2);
 		flush();
@@ -822,23 +797,11 @@ next_listened(void)
 	while (!stopped()) {
 		if ((fd = accept(STDIN_FILENO, NULL, NULL)) != -1)
 			return fd;
-		switch (errno) {
-		case EAGAIN:
-			/* Another program made it non-blocking. */
+		/* Another program made it non-blocking. */
+		if (errno == EAGAIN)
 			(void)poll(&pfd, 1, -1);
-			break;
-		case EINTR:
-		case ECONNABORTED:
-			break;
-		case EMFILE:
-		case ENFILE:
-		case ENOBUFS:
-		case ENOMEM:
-			msleep(10);
-			break;
-		default:
+		else if (errno != EINTR && errno != ECONNABORTED)
 			err(1, "accept");
-		}
 	}
 	return -1;
 }
@@ -967,7 +930,7 @@ main(int argc, char *argv[])
 			w.grace = 1;
 			break;
 		case 'S':	/* end by that signal */
-			sig = signame(optarg);
+			sig = number(ch, 1, NSIG);
 			break;
 		case 's':	/* sleep before that */
 			sleepms = number(ch, 0, 1000000);
