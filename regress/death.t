@@ -175,6 +175,9 @@ for r in "" -r; do
 	# For ten seconds the trial of the start is proof enough, but for a storm.
 	ok "$name: a program that is broken is known for it" waitfor 30 logged \
 	    'no new workers for now: worker [0-9]+ of /bin/worker exited with status 3, [0-9.]+ s after its start; next trial in 1600 ms$'
+	ok "$name: after a storm of deaths, not before" test "$(sed \
+	    '/no new workers/q' "$LOG" | grep -Ec 'worker [0-9]+ started$')" \
+	    -ge 90
 	is "$(sed -n 's/.*; next trial in \([0-9]*\) ms$/\1/p' "$LOG" |
 	    head -n 5 | tr '\n' ' ')" "100 200 400 800 1600 " \
 	    "$name: each time for twice as long"
@@ -232,5 +235,16 @@ for r in "" -r; do
 	ok "$name: none of the processes is left" waitfor 10 no_strays
 	end_manager
 done
+
+# A worker that recycles itself may leave a process to end a job; one that was
+# let go, as the one on trial is, may not.
+start -n 1 -p / "$(command -v perl)" -e 'alarm 100; $| = 1;
+    if (fork) { sleep 2 } else { print "job $$\n"; sleep 90 }'
+waitfor 20 logged 'worker [0-9]+ exited with status 0 after'
+set -- $(sed -n 's/^job //p' "$LOG")
+also_kill "$@"
+ok "what a worker on trial leaves is ended" waitfor 10 dead "$1"
+ok "what one that recycles itself leaves is not" alive "$2"
+quit
 
 done_testing
