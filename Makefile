@@ -30,7 +30,7 @@ DISTFILES =	LICENSE Makefile README.md compat kfcgi.8 kfcgi.c regress
 # last line would not be the count of the tests.
 REGRESS =	k='${KFCGI}'; \
 		case $$k in /*) ;; *) k=`pwd`/$${k:-kfcgi} ;; esac; \
-		cd regress && ${MAKE} -s KFCGI=$$k TESTS='${TESTS}' CC='${CC}' \
+		cd regress && ${MAKE} -s KFCGI="$$k" TESTS='${TESTS}' CC='${CC}' \
 		    CFLAGS='${CFLAGS}' WARNFLAGS='${WARNFLAGS}' \
 		    CPPFLAGS='${CPPFLAGS}' LDFLAGS='${LDFLAGS}' \
 		    LDLIBS='${LDLIBS}'
@@ -47,10 +47,10 @@ compat.o: ${COMPAT}
 	${COMPILE} -c -o compat.o compat/compat.c
 
 regress demo bench: kfcgi
-	@${REGRESS} $@
+	@+${REGRESS} $@
 
 helpers:
-	@${REGRESS} $@
+	@+${REGRESS} $@
 
 deps:
 	@sh regress/deps
@@ -94,7 +94,7 @@ dist:
 	rm -rf kfcgi-${VERSION}
 	mkdir kfcgi-${VERSION}
 	cp -R ${DISTFILES} kfcgi-${VERSION}
-	cd kfcgi-${VERSION} && ${MAKE} -s clean
+	(cd kfcgi-${VERSION} && ${MAKE} -s clean)
 	tar -czf kfcgi-${VERSION}.tar.gz kfcgi-${VERSION}
 	rm -rf kfcgi-${VERSION}
 

@@ -854,12 +854,14 @@ static int
 listener_down(int fd)
 {
 	short	 events = 0;
+	char	 c;
 
+	/* Linux tells by poll(2), the others as the end of what can be read. */
 #ifdef POLLRDHUP
-	/* On Linux it was perhaps shut down for reading only. */
 	events = POLLRDHUP;
 #endif
-	return !opt.variable && fd_ready(fd, events) == 1;
+	return !opt.variable && (fd_ready(fd, events) == 1 ||
+	    recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0);
 }
 
 /* The backlog is empty, which ends an episode of saturation. */
@@ -1009,6 +1011,10 @@ worker_child(int in, int ctl, int ex)
 		if (failed)						\
 			goto fail;					\
 	} while (0)
+	/* If execve(2) hangs, others wait for the end of these. */
+	fd_close(&start.fd);
+	if (opt.variable)
+		fd_close(&listener.fd);
 	/*
 	 * A process group of its own; a session, which cannot use the
 	 * terminal, only if there is a terminal: Linux schedules each session
@@ -1469,14 +1475,22 @@ finish(void)
 
 /*
  * ending.due has come: kills the workers that are left.  Those that SIGKILL
- * has not ended, because they wait for a file system or are another user by
- * now, would hold up the end for ever.
+ * has not ended within KILL_GRACE, because they wait for a file system or are
+ * another user by now, would hold up the end for ever.
  */
 static void
 finish_late(void)
 {
+	struct worker	*w;
+
 	if (kill_all())
 		return;
+	/* The last of them may have been killed for another reason. */
+	if ((w = TAILQ_LAST(&pool.q[KILLED], workers)) != NULL &&
+	    now < w->since + KILL_GRACE) {
+		ending.due = w->since + KILL_GRACE;
+		return;
+	}
 	logit(LOG_ERR, "%zu worker%s left behind: not ended by SIGKILL within "
 	    "%d s", pool.total, pool.total == 1 ? "" : "s",
 	    KILL_GRACE / SECOND);
@@ -1596,13 +1610,19 @@ trial_when(void)
 
 /*
  * The trial has passed.  With -r its worker joins the pool if there is a place
- * for it; in the fixed pool it has gone, or was killed.
+ * for it; in the fixed pool it has gone, or was killed, but must not have shut
+ * down the listener, as that of a pool would.
  */
 static void
 trial_pass(void)
 {
 	struct worker	*w = trial.w;
 
+	if (listener_down(trial.fd)) {
+		trial_fail("worker %ld of %.300s shut down the listening "
+		    "socket, which workers share", (long)w->pid, opt.prog[0]);
+		return;
+	}
 	logit(LOG_DEBUG, "worker %ld passed its trial", (long)w->pid);
 	trial.w = NULL;
 	trial.valid = now + TRIAL_VALID;
@@ -1678,6 +1698,15 @@ trial_begin(void)
 	trial.renews = trial.asked;
 	trial.asked = trial.passed = 0;
 	trial.due = now + EXEC_TIME;
+	if (listener_down(trial.fd)) {
+		/* No other can be made in the jail: there is no trial. */
+		trial.doubt = trial.broken = 0;
+		trial.valid = now + TRIAL_VALID;
+		if (trial.renews)
+			trial_fail("a program has shut down the listening "
+			    "socket for trials, restart kfcgi");
+		return;
+	}
 	if (!opt.variable)
 		listener_restore(trial.fd);
 	if (trial.renews)
@@ -1699,13 +1728,11 @@ trial_dead(const struct worker *w, int ws)
 {
 	const char	*hint = "";
 
-	if (listener_down(trial.fd))
-		hint = ": its listening socket, which workers share, was "
-		    "shut down";
-	else if (trial.passed) {
+	if (trial.passed) {
 		trial_pass();
 		return;
-	} else if (WIFEXITED(ws) && WEXITSTATUS(ws) == 0)
+	}
+	if (WIFEXITED(ws) && WEXITSTATUS(ws) == 0)
 		hint = opt.variable ? ": does it speak what -r asks for?" :
 		    ": does it put itself into the background?";
 	else if (WIFSIGNALED(ws) && WTERMSIG(ws) == SIGABRT)
@@ -2017,9 +2044,17 @@ worker_stuck(struct worker *w)
 {
 	static const struct report stuck = { ETIMEDOUT, "" };
 
-	worker_unexecuted(w, &stuck);
-	if (w->state == STARTING)
+	/* If we were stopped, it may have done so long ago. */
+	if (w->exec != -1 && fd_ready(w->exec, POLLIN) == 1) {
+		worker_executed(w);
+		return;
+	}
+	if (!w->failed)
+		worker_unexecuted(w, &stuck);
+	if (w->state == STARTING) {
+		death_count(w, CRASHED);
 		worker_kill(w, SIGKILL);
+	}
 }
 
 /*

@@ -114,7 +114,15 @@ for pool in hung hung-r; do
 	[ $pool = hung-r ] || r=
 	LD_PRELOAD=$T/hang.so JAIL=$T/dead run $pool $r -v -n 2 -N 2 /bin/worker
 done
+# One version of it shuts down the listener when it leaves.
+run spoilt -v -n 1 -p / "$(command -v perl)" -e 'alarm 200; $SIG{TERM} = sub {
+    shutdown STDIN, 2 if -e $ARGV[0]; exit }; sleep 1 while 1' "$T/spoilt.now"
 
+sockets_of() {
+	for _w in $1; do
+		ls -l "/proc/$_w/fd" 2>/dev/null | sed -n 's/.*socket:\[\(.*\)\]/\1/p'
+	done
+}
 # hanging: the worker whose execve(2) does not end
 hanging() {
 	for _w in $(workers); do
@@ -136,9 +144,9 @@ for r in '' -r; do
 	begin "flood$r" $r -n 3 /bin/odd pours
 	begin "told$r" $r -n 3 /bin/worker -3 -t
 done
-# One that would take the listener from those that share it when it leaves.
+# One that takes the listener from those that share it, and then takes its time.
 begin closes -p / "$(command -v perl)" -e 'alarm 60;
-    $SIG{TERM} = sub { shutdown STDIN, 2; exit 0 }; sleep 1 while 1'
+    $SIG{TERM} = sub { shutdown STDIN, 2; sleep 9 }; sleep 1 while 1'
 # Whoever connects meanwhile waits, or learns at once that it is over.
 clients=
 for name in good late good-r late-r; do
@@ -191,10 +199,21 @@ for r in '' -r; do
 	end_manager
 done
 begins 1 closes
-like "$(cat "$T/closes.e")" "exited with status 0, .* s after its\
- start: its listening socket, which workers share, was shut down\$" \
+like "$(cat "$T/closes.e")" \
+    '^kfcgi: worker [0-9]+ of .* shut down the listening socket, which workers' \
     "one that shuts down the listener: refused"
 ok "nobody is left of all those" waitfor 10 no_strays
+
+# --- The listener for trials is lost, but not the pool.
+up spoilt
+: >"$T/spoilt.now"
+kill -HUP "$PID"
+ok "spoilt: the one that does so is refused" waitfor 10 logged \
+    '^kfcgi: reload failed, .* shut down the listening socket, which workers'
+rm "$T/spoilt.now"
+kill -HUP "$PID"
+ok "spoilt: after it no other can be tried" waitfor 10 logged \
+    '^kfcgi: reload failed, .* socket for trials, restart kfcgi$'
 
 # --- The file system stops to answer.
 up hung
@@ -203,6 +222,9 @@ up hung-r
 kill -KILL "$(workers | head -n 1)"
 waitfor 10 hangs
 hanging_r=$(hanging)
+fails "hung-r: one that hangs has not kept the listener open" \
+    matches "$(sockets_of "$hanging_r")" \
+    "^($(awk '$8 == "hung-r.s" { print $7 }' /proc/net/unix | paste -sd '|' -))\$"
 use hung
 survivors=$(workers)
 kill -HUP "$PID"
@@ -225,11 +247,6 @@ run job -v -n 2 /bin/odd job
 run var -v -r -n 2 -N 4 /bin/worker -3
 pools="good deaf job var"
 
-sockets_of() {
-	for _w in $1; do
-		ls -l "/proc/$_w/fd" 2>/dev/null | sed -n 's/.*socket:\[\(.*\)\]/\1/p'
-	done
-}
 use good
 waitfor 10 logged 'started on trial'
 trial=$(tried)
@@ -414,8 +431,17 @@ ok "hung: it goes on when that is gone" waitfor 30 logged '^kfcgi: reloaded:'
 use hung-r
 ok "hung-r: it goes on as well" waitfor 60 \
     logged '^kfcgi: workers are started again: a trial passed'
-ends hung
-ends hung-r
+use spoilt
+n=$(tried | wc -l)
+for i in 1 2; do
+	w=$(workers)
+	kill -KILL $w
+	ok "spoilt: a dead worker is replaced" waitfor 10 new_pool 1 $w
+done
+is "$(tried | wc -l)" "$n" "spoilt: without a trial"
+for pool in hung hung-r spoilt; do
+	ends $pool
+done
 SOCK=$T/sock
 LOG=$T/log
 
