@@ -141,17 +141,17 @@ for r in '' -r; do
 	mv "$JAIL/bin/away" "$JAIL/bin/prog"
 
 	# Output.
-	fetch 'out=first+line' >/dev/null
-	tells NOTICE 'worker: first line' "$pool: standard output"
+	fetch out=first-line >/dev/null
+	tells NOTICE 'worker: first-line' "$pool: standard output"
 	fetch 'err=3' >/dev/null
 	waitfor 10 has_said NOTICE 'worker: err [0-9]+ 2'
 	is "$(text | sed -n 's/^worker: err [0-9]* //p' | tr '\n' ' ')" \
 	    '0 1 2 ' "$pool: standard error, line by line"
 	for len in 999 1000 1001 10000; do
-		fetch "out=begin+$len&errlong=$len&out=end+$len" >/dev/null
-		waitfor 10 has_said NOTICE "worker: end $len"
+		fetch "out=begin-$len&errlong=$len&out=end-$len" >/dev/null
+		waitfor 10 has_said NOTICE "worker: end-$len"
 		is "$(text |
-		    sed -n "/^worker: begin $len/,/^worker: end $len/p" |
+		    sed -n "/^worker: begin-$len/,/^worker: end-$len/p" |
 		    sed -n 's/^worker: \([a-z]*\)$/\1/p' | tr -d '\n')" \
 		    "$(awk -v n="$len" 'BEGIN { for (i = 0; i < n; i++)
 		    printf "%c", 97 + i % 26 }')" \
@@ -283,12 +283,12 @@ quit_now
 # -d: on standard error, too; the workers' output stays there.
 start -n 1 /bin/worker
 LOGPID=$PID
-fetch 'out=on+the+terminal' >/dev/null
+fetch out=on-the-terminal >/dev/null
 kill -SEGV "$(workers)"
 waitfor 10 has_said ERR "worker [0-9]+ was killed by signal 11 .*"
 quit
 tells INFO stopped "-d: the end"
-is "$(grep -c '^on the terminal$' "$LOG") $(text | grep -c 'terminal')" "1 0" \
+is "$(grep -c '^on-the-terminal$' "$LOG") $(text | grep -c 'terminal')" "1 0" \
     "-d: what a worker writes stays there"
 is "$(grep '^kfcgi: ' "$LOG" | sed 's/^kfcgi: //')" "$(text)" \
     "-d: the same lines in both"
@@ -340,23 +340,10 @@ ok "last words: all told, or counted" between 5000 \
 PID=
 
 # No newline ends them, but the death is told after them.
-cat >"$T/words.c" <<'END'
-#include <string.h>
-#include <unistd.h>
-int
-main(int argc, char *argv[])
-{
-	const char	*words = "cannot open the database";
-
-	if (argc < 2 || access("/flag", F_OK) != 0)
-		execv("/bin/worker", argv);
-	(void)write(2, words, strlen(words));
-	_exit(3);
-}
-END
-$CC -static -o "$JAIL/bin/words" "$T/words.c"
-ok "last words: start" begin -n 1 /bin/words -A 100
-: >"$JAIL/flag"
+ok "last words: start" begin -p / -n 1 "$(command -v perl)" -e '
+    exec @ARGV if !-e shift; print STDERR "cannot open the database"; exit 3' \
+    "$T/flag" "$JAIL/bin/worker" -A 100
+: >"$T/flag"
 w=$(workers)
 kill -KILL "$w"
 waitfor 10 has_said ERR 'worker [0-9]+ exited with status 3 after .*'
@@ -365,7 +352,7 @@ is "$(text | sed -n "/^worker $w was killed/,\$p" | sed -n 2,3p |
     "worker: cannot open the database
 worker N exited with status N after N s" \
     "last words: on a line of their own, and before the death"
-rm "$JAIL/flag"
+rm "$T/flag"
 end_manager
 
 # A syslogd that does not read.  With few places in its queue, so that this is

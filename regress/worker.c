@@ -687,11 +687,8 @@ directive(struct req *r, const char *name, char *arg)
 		say_long(n);
 	} else if (strcmp(name, "flood") == 0) {	/* lines */
 		say_lines("flood", n);
-	} else if (strcmp(name, "out") == 0) {		/* a+line */
-		for (name = arg; *arg != '\0'; arg++)
-			if (*arg == '+')
-				*arg = ' ';
-		say(STDOUT_FILENO, name);
+	} else if (strcmp(name, "out") == 0) {		/* a word */
+		say(STDOUT_FILENO, arg);
 	}
 }
 
