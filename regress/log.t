@@ -69,13 +69,6 @@ moment() {
 	perl -MTime::HiRes=time -e 'printf "%.3f\n", time'
 }
 
-# answered count options...: that many requests, and each is answered
-answered() {
-	_n=$1
-	shift
-	[ "$(client -o -n "$_n" "$@")" = "$(all "$_n")" ]
-}
-
 syslogd_start
 
 for r in '' -r; do
@@ -160,7 +153,7 @@ for r in '' -r; do
 
 	# What has a level with -r only.
 	if [ -n "$r" ]; then
-		ok "$pool: answered while saturated" answered 40 -c 8 -q slow=20
+		served 40 "$pool: answered while saturated" -c 8 -q slow=20
 		tells WARNING "all 2 workers are busy and connections wait:\
  -N may be too low" "$pool: saturation is told"
 		fetch cookie=wrong >/dev/null
@@ -246,7 +239,7 @@ ok "status: start" begin -r -n 2 -N 4 /bin/worker
 IDLE=idle POOL="min 2, max 4"
 becomes 2 0 0 0 0 0 "status: at start"
 ok "status: its level" has_said INFO 'status: .*'
-answered 3
+client -n 3 >/dev/null
 becomes 2 0 0 3 0 0 "status: after three requests"
 client -n 3 -c 3 -q 'err=1&hang' -t 100000 >/dev/null &
 also_kill $!
@@ -270,7 +263,7 @@ end_manager
 
 ok "status, fixed: start" begin -n 3 /bin/worker -t
 IDLE=serving POOL="min 3, max 3"
-answered 3
+client -n 3 >/dev/null
 becomes 3 0 0 0 0 0 "status, fixed: after three requests"
 fetch exit=0 >/dev/null
 becomes 3 0 0 0 1 1 "status, fixed: one ended by itself"
@@ -298,7 +291,7 @@ ok "flood: start" begin -r -n 3 -N 3 /bin/worker
 client -q flood=100000 -t 100000 -A 120 >"$T/flood" &
 flood=$!
 waitfor 10 has_said NOTICE 'worker: flood [0-9]+'
-ok "flood: others are answered meanwhile" answered 500 -c 2 -t 60000
+served 500 "flood: others are answered meanwhile" -c 2 -t 60000
 wait $flood
 like "$(cat "$T/flood")" '^pid' "flood: so is the one that makes it"
 fetch 'out=after' >/dev/null
@@ -363,7 +356,7 @@ syslogd_stop
 syslogd_start 10
 ok "hung: start" begin -v -r -n 4 -N 4 /bin/worker
 kill -USR1 "$SYSLOGD"
-ok "hung: 600 requests" answered 600 -c 1 -t 60000
+served 600 "hung: 600 requests" -c 1 -t 60000
 # One place becomes free, and there is more than one line to say.
 one_more() {
 	[ "$(wc -l <"$SYSLOG")" -gt "$n" ]
@@ -372,7 +365,7 @@ for i in 1 2 3; do
 	n=$(wc -l <"$SYSLOG")
 	kill -USR2 "$SYSLOGD"
 	waitfor 10 one_more
-	ok "hung: it reads one message and no more" answered 10 -t 5000
+	served 10 "hung: it reads one message and no more" -t 5000
 done
 kill -HUP "$SYSLOGD"
 # The lost are told before the next line, if there is room for that by then.
@@ -388,22 +381,22 @@ kill -USR1 "$SYSLOGD"
 w=$(workers)
 kill -KILL $w
 ok "hung again: the dead are replaced" waitfor 15 new_pool 4 $w
-ok "hung again: and serve" answered 20 -c 2
+served 20 "hung again: and serve" -c 2
 end "hung again: it stops"
 
 # One that goes away.
 syslogd_stop
 syslogd_start
 ok "gone: start" begin -v -r -n 2 -N 4 -w 0 /bin/worker
-answered 5
+client -n 5 >/dev/null
 n=$(nfds "$PID")
 syslogd_stop
-ok "gone: requests" answered 200 -c 8
+served 200 "gone: requests" -c 8
 w=$(workers)
 kill -KILL $w
 ok "gone: the dead are replaced" waitfor 15 new_pool 2 $w
 fetch 'flood=300' >/dev/null
-ok "gone: and serve" answered 20 -c 2
+served 20 "gone: and serve" -c 2
 ok "gone: two workers, and no descriptor is left behind" waitfor 10 eval '
     has_workers 2 && [ "$(nfds "$PID")" -le "$n" ]'
 end "gone: it stops"
