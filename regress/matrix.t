@@ -2,9 +2,9 @@
 # nginx and HAProxy in front of every kind of worker, with kfcgi in between.
 #
 # server_NAME starts a web server that passes everything to $SOCK.  worker_NAME
-# starts kfcgi with a worker: $PAGE is what to ask for, N and MAX are the size of
-# the pool, LOSES is what a reload may cost if SIGTERM ends the worker wherever
-# it is.
+# starts kfcgi with a worker: $PAGE is what to ask for, N and MAX are the size
+# of the pool, LOSES is what a reload may cost if SIGTERM ends the worker
+# wherever it is.
 . ./lib.sh
 . ./peers.sh
 need nginx haproxy php-cgi fcgiwrap curl perl
