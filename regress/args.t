@@ -4,7 +4,8 @@
 
 # all: every file below $T, and when it was changed
 all() {
-	ls -lR --time-style=full-iso "$T" 2>/dev/null || ls -lRT "$T"
+	find "$T" | perl -MTime::HiRes=lstat -lne '
+	    @s = lstat; print "$_ @s[2, 4, 5, 7, 9]"'
 }
 
 # bad description pattern options... : one line, status 1, nothing touched

@@ -311,13 +311,6 @@ strays() {
 	fi
 }
 
-# in_session command...: in a new session, as setsid(1) does; in the background,
-# where the process leads no group
-in_session() {
-	exec perl -MPOSIX -e 'POSIX::setsid() > 0 or die "setsid: $!";
-	    exec @ARGV or die' -- "$@"
-}
-
 # --- waiting: for conditions, never for time to pass
 
 # waitfor seconds command...: until it succeeds

@@ -69,13 +69,6 @@ moment() {
 	perl -MTime::HiRes=time -e 'printf "%.3f\n", time'
 }
 
-# answered count options...: that many requests, and each is answered
-answered() {
-	_n=$1
-	shift
-	[ "$(client -o -n "$_n" "$@")" = "$(all "$_n")" ]
-}
-
 syslogd_start
 
 for r in '' -r; do
@@ -141,17 +134,17 @@ for r in '' -r; do
 	mv "$JAIL/bin/away" "$JAIL/bin/prog"
 
 	# Output.
-	fetch 'out=first+line' >/dev/null
-	tells NOTICE 'worker: first line' "$pool: standard output"
+	fetch out=first-line >/dev/null
+	tells NOTICE 'worker: first-line' "$pool: standard output"
 	fetch 'err=3' >/dev/null
 	waitfor 10 has_said NOTICE 'worker: err [0-9]+ 2'
 	is "$(text | sed -n 's/^worker: err [0-9]* //p' | tr '\n' ' ')" \
 	    '0 1 2 ' "$pool: standard error, line by line"
 	for len in 999 1000 1001 10000; do
-		fetch "out=begin+$len&errlong=$len&out=end+$len" >/dev/null
-		waitfor 10 has_said NOTICE "worker: end $len"
+		fetch "out=begin-$len&errlong=$len&out=end-$len" >/dev/null
+		waitfor 10 has_said NOTICE "worker: end-$len"
 		is "$(text |
-		    sed -n "/^worker: begin $len/,/^worker: end $len/p" |
+		    sed -n "/^worker: begin-$len/,/^worker: end-$len/p" |
 		    sed -n 's/^worker: \([a-z]*\)$/\1/p' | tr -d '\n')" \
 		    "$(awk -v n="$len" 'BEGIN { for (i = 0; i < n; i++)
 		    printf "%c", 97 + i % 26 }')" \
@@ -160,7 +153,7 @@ for r in '' -r; do
 
 	# What has a level with -r only.
 	if [ -n "$r" ]; then
-		ok "$pool: answered while saturated" answered 40 -c 8 -q slow=20
+		served 40 "$pool: answered while saturated" -c 8 -q slow=20
 		tells WARNING "all 2 workers are busy and connections wait:\
  -N may be too low" "$pool: saturation is told"
 		fetch cookie=wrong >/dev/null
@@ -246,7 +239,7 @@ ok "status: start" begin -r -n 2 -N 4 /bin/worker
 IDLE=idle POOL="min 2, max 4"
 becomes 2 0 0 0 0 0 "status: at start"
 ok "status: its level" has_said INFO 'status: .*'
-answered 3
+client -n 3 >/dev/null
 becomes 2 0 0 3 0 0 "status: after three requests"
 client -n 3 -c 3 -q 'err=1&hang' -t 100000 >/dev/null &
 also_kill $!
@@ -270,7 +263,7 @@ end_manager
 
 ok "status, fixed: start" begin -n 3 /bin/worker -t
 IDLE=serving POOL="min 3, max 3"
-answered 3
+client -n 3 >/dev/null
 becomes 3 0 0 0 0 0 "status, fixed: after three requests"
 fetch exit=0 >/dev/null
 becomes 3 0 0 0 1 1 "status, fixed: one ended by itself"
@@ -283,12 +276,12 @@ quit_now
 # -d: on standard error, too; the workers' output stays there.
 start -n 1 /bin/worker
 LOGPID=$PID
-fetch 'out=on+the+terminal' >/dev/null
+fetch out=on-the-terminal >/dev/null
 kill -SEGV "$(workers)"
 waitfor 10 has_said ERR "worker [0-9]+ was killed by signal 11 .*"
 quit
 tells INFO stopped "-d: the end"
-is "$(grep -c '^on the terminal$' "$LOG") $(text | grep -c 'terminal')" "1 0" \
+is "$(grep -c '^on-the-terminal$' "$LOG") $(text | grep -c 'terminal')" "1 0" \
     "-d: what a worker writes stays there"
 is "$(grep '^kfcgi: ' "$LOG" | sed 's/^kfcgi: //')" "$(text)" \
     "-d: the same lines in both"
@@ -298,7 +291,7 @@ ok "flood: start" begin -r -n 3 -N 3 /bin/worker
 client -q flood=100000 -t 100000 -A 120 >"$T/flood" &
 flood=$!
 waitfor 10 has_said NOTICE 'worker: flood [0-9]+'
-ok "flood: others are answered meanwhile" answered 500 -c 2 -t 60000
+served 500 "flood: others are answered meanwhile" -c 2 -t 60000
 wait $flood
 like "$(cat "$T/flood")" '^pid' "flood: so is the one that makes it"
 fetch 'out=after' >/dev/null
@@ -340,23 +333,10 @@ ok "last words: all told, or counted" between 5000 \
 PID=
 
 # No newline ends them, but the death is told after them.
-cat >"$T/words.c" <<'END'
-#include <string.h>
-#include <unistd.h>
-int
-main(int argc, char *argv[])
-{
-	const char	*words = "cannot open the database";
-
-	if (argc < 2 || access("/flag", F_OK) != 0)
-		execv("/bin/worker", argv);
-	(void)write(2, words, strlen(words));
-	_exit(3);
-}
-END
-$CC -static -o "$JAIL/bin/words" "$T/words.c"
-ok "last words: start" begin -n 1 /bin/words -A 100
-: >"$JAIL/flag"
+ok "last words: start" begin -p / -n 1 "$(command -v perl)" -e '
+    exec @ARGV if !-e shift; print STDERR "cannot open the database"; exit 3' \
+    "$T/flag" "$JAIL/bin/worker" -A 100
+: >"$T/flag"
 w=$(workers)
 kill -KILL "$w"
 waitfor 10 has_said ERR 'worker [0-9]+ exited with status 3 after .*'
@@ -365,7 +345,7 @@ is "$(text | sed -n "/^worker $w was killed/,\$p" | sed -n 2,3p |
     "worker: cannot open the database
 worker N exited with status N after N s" \
     "last words: on a line of their own, and before the death"
-rm "$JAIL/flag"
+rm "$T/flag"
 end_manager
 
 # A syslogd that does not read.  With few places in its queue, so that this is
@@ -376,7 +356,7 @@ syslogd_stop
 syslogd_start 10
 ok "hung: start" begin -v -r -n 4 -N 4 /bin/worker
 kill -USR1 "$SYSLOGD"
-ok "hung: 600 requests" answered 600 -c 1 -t 60000
+served 600 "hung: 600 requests" -c 1 -t 60000
 # One place becomes free, and there is more than one line to say.
 one_more() {
 	[ "$(wc -l <"$SYSLOG")" -gt "$n" ]
@@ -385,7 +365,7 @@ for i in 1 2 3; do
 	n=$(wc -l <"$SYSLOG")
 	kill -USR2 "$SYSLOGD"
 	waitfor 10 one_more
-	ok "hung: it reads one message and no more" answered 10 -t 5000
+	served 10 "hung: it reads one message and no more" -t 5000
 done
 kill -HUP "$SYSLOGD"
 # The lost are told before the next line, if there is room for that by then.
@@ -401,22 +381,22 @@ kill -USR1 "$SYSLOGD"
 w=$(workers)
 kill -KILL $w
 ok "hung again: the dead are replaced" waitfor 15 new_pool 4 $w
-ok "hung again: and serve" answered 20 -c 2
+served 20 "hung again: and serve" -c 2
 end "hung again: it stops"
 
 # One that goes away.
 syslogd_stop
 syslogd_start
 ok "gone: start" begin -v -r -n 2 -N 4 -w 0 /bin/worker
-answered 5
+client -n 5 >/dev/null
 n=$(nfds "$PID")
 syslogd_stop
-ok "gone: requests" answered 200 -c 8
+served 200 "gone: requests" -c 8
 w=$(workers)
 kill -KILL $w
 ok "gone: the dead are replaced" waitfor 15 new_pool 2 $w
 fetch 'flood=300' >/dev/null
-ok "gone: and serve" answered 20 -c 2
+served 20 "gone: and serve" -c 2
 ok "gone: two workers, and no descriptor is left behind" waitfor 10 eval '
     has_workers 2 && [ "$(nfds "$PID")" -le "$n" ]'
 end "gone: it stops"

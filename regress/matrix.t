@@ -1,10 +1,10 @@
 #!/bin/sh
 # nginx and HAProxy in front of every kind of worker, with kfcgi in between.
 #
-# server_NAME starts a web server that passes everything to $SOCK, and what is
-# below /keep with connections that are kept.  worker_NAME starts kfcgi with a
-# worker: $PAGE is what to ask for, N and MAX are the size of the pool, LOSES is
-# what a reload may cost if SIGTERM ends the worker wherever it is.
+# server_NAME starts a web server that passes everything to $SOCK.  worker_NAME
+# starts kfcgi with a worker: $PAGE is what to ask for, N and MAX are the size
+# of the pool, LOSES is what a reload may cost if SIGTERM ends the worker
+# wherever it is.
 . ./lib.sh
 . ./peers.sh
 need nginx haproxy php-cgi fcgiwrap curl perl
@@ -17,19 +17,10 @@ BODY=10000000
 
 server_nginx() {
 	nginx_start <<-END
-	upstream keep {
-		server unix:$SOCK;
-		keepalive 1;
-	}
 	server {
 		listen unix:$FRONT;
 		location / {
 			fastcgi_pass unix:$SOCK;
-		}
-		location /keep/ {
-			rewrite ^/keep(.*) \$1 break;
-			fastcgi_keep_conn on;
-			fastcgi_pass keep;
 		}
 	}
 	END
@@ -47,20 +38,13 @@ server_haproxy() {
 		timeout server 60s
 	frontend front
 		bind unix@$FRONT mode 666
-		use_backend keep if { path_beg /keep/ }
-		default_backend plain
-	backend plain
-		use-fcgi-app plain
+		default_backend pool
+	backend pool
+		use-fcgi-app pool
 		server kfcgi unix@$SOCK proto fcgi
-	backend keep
-		http-request replace-path /keep(/.*) \1
-		use-fcgi-app keep
-		server kfcgi unix@$SOCK proto fcgi
-	fcgi-app plain
+	fcgi-app pool
 		docroot $WWW
 		no option keep-conn
-	fcgi-app keep
-		docroot $WWW
 	END
 	peer haproxy haproxy -db -f "$T/haproxy.conf"
 }
@@ -196,26 +180,8 @@ cell() {
 	loader_end
 	ok "$what: SIGKILL: at most one more was lost: $(lost)" \
 	    test "$(lost)" -le $((LOSES + 1)) || diag "$(cat "$T/all")"
-	[ "$2" != variable ] || kept
 	[ "$NFAILED" -eq "$failed" ] || peer_diag
 	ended
-}
-
-# A worker is busy while a connection to it is kept, and HAProxy keeps them
-# unless told otherwise.
-kept() {
-	waitfor 10 eval '[ $(counted is done with) -eq $(counted has) ]'
-	n=$(counted has)
-	get "/keep$PAGE?" >/dev/null
-	ok "$what: a request beside a connection that is kept" asked
-	ok "$what: is done with" \
-	    waitfor 10 logged "is done with connection $((n + 2))\$"
-	fails "$what: the one that is kept is not" \
-	    logged "is done with connection $((n + 1))\$"
-}
-
-counted() {
-	grep -c "$* connection " "$LOG"
 }
 
 for s in ${SERVERS:-nginx haproxy}; do

@@ -32,9 +32,10 @@ cat >"$T/broken.c" <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+int	 snprintf(char *, size_t, const char *, ...);
+int	 sscanf(const char *, const char *, ...);
 long	 syscall(long, ...);
 char	*getenv(const char *);
 static int
@@ -68,86 +69,111 @@ name(long a, long b, long c, long d, long e)				\
 		next = dlsym(RTLD_NEXT, #name);				\
 	return next(a, b, c, d, e);					\
 }
-/* Does not fail, but is not what was asked for. */
+/* With 0 it makes one, but not as was asked for. */
 long
 mkdirat(long fd, long path, long mode)
 {
 	long	 rv;
 
-	return syscall(SYS_mkdirat, fd, path,
-	    is_broken("mkdirat", 1, &rv) ? 0750 : mode);
+	if (is_broken("mkdirat", 1, &rv)) {
+		if (rv != 0)
+			return rv;
+		mode = 0750;
+	}
+	return syscall(SYS_mkdirat, fd, path, mode);
 }
 END
-for call in chdir chroot dup2 fchdir fchmodat fcntl fork fstat fstatat \
-    getegid geteuid getgid getrlimit getuid listen open openat pipe prctl \
-    realloc sendmsg setenv seteuid setgroups setpgid setresgid setresuid \
-    setsid setuid sigaction sigprocmask socket socketpair umask unlinkat \
-    unsetenv; do
+for call in bind chdir chroot fchdir fchmodat fchownat fcntl fork fstat \
+    fstatat getegid geteuid getgid getrlimit getuid listen open openat pipe \
+    prctl realloc renameat sendmsg setenv seteuid setgroups setpgid setresgid \
+    setresuid setsid setuid sigaction sigprocmask socket socketpair umask \
+    unlinkat unsetenv; do
 	echo "CALL($call)"
 done >>"$T/broken.c"
 $CC -w -fno-builtin -shared -fPIC -o "$T/broken.so" "$T/broken.c" -ldl || exit 1
 
-# spoilt calls message options...: a start in which those calls fail says that
+# spoilt calls message options...: a start in which those calls fail says that,
+# and what lies in the socket's directory is as before
+mkdir "$T/d"
+SOCK=$T/d/sock
 spoilt() {
 	_calls=$1 _message=$2
+	_left=$(ls -liA "$T/d")
 	shift 2
 	timeout 60 env LD_PRELOAD="$T/broken.so" BROKEN=" $_calls" "$KFCGI" \
 	    -p "$JAIL" -s "$SOCK" -U "$WHO" "$@" </dev/null 2>"$T/err"
-	is "$? $(sed 's/: Resource temporarily unavailable$//' "$T/err")" \
-	    "1 kfcgi: $_message" "without $_calls${1:+, $*}" && return
-	PID=$(manager_pid "$SOCK")
-	[ -z "$PID" ] || end_manager
+	is "$? $(sed 's/: Resource temporarily unavailable$/: EAGAIN/' \
+	    "$T/err")" "1 kfcgi: $_message" "without $_calls${1:+, $*}" || {
+		PID=$(manager_pid "$SOCK")
+		[ -z "$PID" ] || end_manager
+	}
+	# Then it cannot remove its own directory, either.
+	[ "$_calls" != unlinkat:1 ] || rm -r "$T/d"/.kfcgi.*
+	is "$(ls -liA "$T/d")" "$_left" "without $_calls: nothing left"
 }
 
 # Of fstat and openat there is one for each directory on the way to the socket,
 # then one for the directory that is made for it.
-n=$(echo "$T" | tr -cd / | wc -c)
+n=$(echo "$SOCK" | tr -cd / | wc -c)
 alone="the directory made for socket $SOCK is not ours alone: somebody else\
  exchanges it"
 while IFS='|' read -r calls message; do
 	spoilt "$calls" "$message" -n 1 /bin/worker
 done <<END
-open:1|/dev/null
-fcntl:1|/dev/null
-sigprocmask:1|sigprocmask
-sigaction:1|sigaction
-sigaction:66|sigaction
-getrlimit:1|getrlimit
-open:2|cannot open the directory of socket $SOCK
-openat:1|cannot open the directory of socket $SOCK
-fstat:1|cannot look at the directory of socket $SOCK
-open:3|cannot open the working directory
-fstatat:1|$SOCK
-openat:$((n + 1))|cannot open the directory made for socket $SOCK
-fstat:$((n + 1))|cannot look at the directory made for socket $SOCK
-umask:1 mkdirat:1|$alone
+open:1|/dev/null: EAGAIN
+fcntl:1|/dev/null: EAGAIN
+sigprocmask:1|sigprocmask: EAGAIN
+sigaction:1|sigaction: EAGAIN
+sigaction:66|sigaction: EAGAIN
+getrlimit:1|getrlimit: EAGAIN
+open:2|cannot open the directory of socket $SOCK: EAGAIN
+openat:1|cannot open the directory of socket $SOCK: EAGAIN
+fstat:1|cannot look at the directory of socket $SOCK: EAGAIN
+open:3|cannot open the working directory: EAGAIN
+fstatat:1|$SOCK: EAGAIN
+mkdirat:1|cannot make a directory for socket $SOCK: EAGAIN
+openat:$n|cannot open the directory made for socket $SOCK: EAGAIN
+fstat:$n|cannot look at the directory made for socket $SOCK: EAGAIN
+umask:1 mkdirat:1=0|$alone
 geteuid:2|$alone
-socket:1|cannot make a socket
-fcntl:2|cannot set the flags of a socket
-unlinkat:1|cannot remove the trial's socket for $SOCK
-umask:1 fchmodat:1|cannot set the mode of socket $SOCK
-fstatat:2|$SOCK
-fcntl:4|cannot start: fcntl
-setsid:1|setsid
-pipe:2|cannot make a pipe for the workers' output
-fcntl:9|cannot set flags of the workers' output
-chdir:1|cannot enter jail $JAIL
-setgroups:1|cannot leave the caller's groups
-setresgid:1|cannot become group $(id -g "$WHO")
-setresuid:1|cannot become user $(id -u "$WHO")
+fchdir:1|cannot enter the directory made for socket $SOCK: EAGAIN
+socket:1|cannot make a socket: EAGAIN
+fcntl:2|cannot set the flags of a socket: EAGAIN
+bind:1|cannot make socket $SOCK: EAGAIN
+unlinkat:1|cannot remove the trial's socket for $SOCK: EAGAIN
+listen:1|cannot listen on socket $SOCK: EAGAIN
+bind:2|cannot make socket $SOCK: EAGAIN
+umask:1 fchmodat:1|cannot set the mode of socket $SOCK: EAGAIN
+fstatat:2|$SOCK: EAGAIN
+listen:2|cannot listen on socket $SOCK: EAGAIN
+fchdir:2|cannot return to the working directory: EAGAIN
+renameat:1|cannot move the socket to $SOCK: EAGAIN
+pipe:1|cannot start: pipe: EAGAIN
+fcntl:4|cannot start: fcntl: EAGAIN
+fork:1|cannot start: fork: EAGAIN
+setsid:1|setsid: EAGAIN
+pipe:2|cannot make a pipe for the workers' output: EAGAIN
+fcntl:9|cannot set flags of the workers' output: EAGAIN
+chroot:1|-p $JAIL: EAGAIN
+chdir:1|cannot enter jail $JAIL: EAGAIN
+setgroups:1|cannot leave the caller's groups: EAGAIN
+setresgid:1|cannot become group $(id -g "$WHO"): EAGAIN
+setresuid:1|cannot become user $(id -u "$WHO"): EAGAIN
 setuid:1=0|privileges could be regained
 seteuid:1=0|privileges could be regained
 getuid:2|privileges could be regained
 geteuid:3|privileges could be regained
 getgid:2|group privileges could not be dropped
 getegid:1|group privileges could not be dropped
-unsetenv:1|cannot set the environment
-realloc:1=0|cannot start
-setpgid:1|cannot set up a worker: process group
-prctl:1|cannot set up a worker: prctl
+unsetenv:1|cannot set the environment: EAGAIN
+realloc:1=0|cannot start: EAGAIN
+setpgid:1|cannot set up a worker: process group: EAGAIN
+prctl:1|cannot set up a worker: prctl: EAGAIN
 END
-spoilt setenv:1 "cannot set the environment" -r /bin/worker
-spoilt socketpair:1 "cannot start a worker" -r /bin/worker
+spoilt fchownat:1 "cannot give socket $SOCK to user $(id -u "$WHO"): EAGAIN" \
+    -u "$WHO" /bin/worker
+spoilt setenv:1 "cannot set the environment: EAGAIN" -r /bin/worker
+spoilt socketpair:1 "cannot start a worker: EAGAIN" -r /bin/worker
 
 # Killed while starting.
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$T/err" &
@@ -172,29 +198,8 @@ is "$? $(grep -c 'the starting process is gone: stopping$' "$LOG")" "1 1" \
     "the starting process killed"
 PID=
 
-# One that takes -r for something else.
-cat >"$T/odd.c" <<'END'
-#include <unistd.h>
-int
-main(int argc, char *argv[])
-{
-	char	 cookie[16];
-
-	alarm(60);
-	if (argc == 1)
-		close(3);
-	else {
-		/* With "more", not before it has a connection. */
-		if (argv[1][0] == 'm')
-			(void)read(3, cookie, 8);
-		(void)write(3, cookie, sizeof(cookie));
-	}
-	for (;;)
-		pause();
-}
-END
-$CC -w -static -o "$JAIL/bin/odd" "$T/odd.c" || exit 1
-# refused message prog...: a start with -r
+# refused message prog...: a start with -r of a program that takes that for
+# something else
 refused() {
 	_message=$1
 	shift
@@ -206,24 +211,31 @@ refused "exited with status N, N s after its start: does it speak what -r asks\
  for?" /bin/worker -E 0
 refused "was killed by signal N (Aborted), N s after its start: OpenBSD ends a\
  program so whose dynamic loader is missing in the jail" /bin/worker -S 6
-refused "closed its control socket" /bin/odd
-refused "wrote to its control socket unasked" /bin/odd write
-start -r -n 1 /bin/odd more
+JAIL=/
+odd='alarm 60; open F, "+<&=3"; $_ = 1 x 8;'
+perl=$(command -v perl)
+refused "closed its control socket" "$perl" -e "$odd close F; sleep"
+refused "wrote to its control socket unasked" "$perl" -e "$odd syswrite F, \$_;
+    sleep"
+start -r -n 1 "$perl" -e "$odd sysread F, \$_, 8; syswrite F, \$_ x 2; sleep"
 client -q '' >/dev/null
 ok "a cookie and more" waitfor 10 logged \
     '^kfcgi: worker [0-9]+ wrote more than its cookie: stopped$'
 quit_now
+JAIL=$T/jail
 
 # Calls that fail in a pool.
 LD_PRELOAD=$T/broken.so BROKEN=' listen:3' start -n 1 /bin/worker
 ok "a listener that cannot be mended" logged \
     '^kfcgi: cannot put the listening socket right: Resource'
 # And in a start that meets another's socket, alive or left behind.
-spoilt socketpair:1 "cannot make a socket" /bin/worker
-spoilt fcntl:2 "cannot set the flags of a socket" /bin/worker
+spoilt socketpair:1 "cannot make a socket: EAGAIN" /bin/worker
+spoilt fcntl:2 "cannot set the flags of a socket: EAGAIN" /bin/worker
 quit
-spoilt fchdir:1 "cannot enter the directory of socket $SOCK" /bin/worker
-spoilt socket:1 "cannot make a socket" /bin/worker
+spoilt fchdir:1 "cannot enter the directory of socket $SOCK: EAGAIN" \
+    /bin/worker
+spoilt socket:1 "cannot make a socket: EAGAIN" /bin/worker
+spoilt listen:2 "cannot listen on socket $SOCK: EAGAIN" /bin/worker
 LD_PRELOAD=$T/broken.so BROKEN=' sendmsg:1' start -r -n 1 /bin/worker
 client -q '' >/dev/null 2>&1 &
 also_kill $!

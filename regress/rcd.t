@@ -31,7 +31,6 @@ mkdir -p "$T/sbin" "$T/rc.d" "$T/run" "$T/var/www/run" "$T/var/www/bin" \
 WWWJAIL=$T/var/www
 HTTPD=$WWWJAIL/run/httpd.sock
 API=$WWWJAIL/run/api.sock
-PLUS=$WWWJAIL/run/a+b.sock
 HELLO=$T/run/hello.sock
 cp "$KFCGI" "$T/sbin/kfcgi"
 KFCGI=$T/sbin/kfcgi
@@ -49,7 +48,7 @@ here() {
 
 # Pools that rc.d has started are not our children.
 end_pools() {
-	for s in "$HTTPD" "$API" "$PLUS" "$HELLO"; do
+	for s in "$HTTPD" "$API" "$HELLO"; do
 		PID=$(manager_pid "$s")
 		[ -z "$PID" ] || end_manager
 	done
@@ -140,12 +139,6 @@ all_new() {
 	[ "$(nworkers)" -ge 3 ] && [ -z "$(workers | grep -xF "$old")" ]
 }
 
-# busy: a client has a worker that is slow, and $l is its pid
-busy() {
-	client -q slow=1500 >"$T/slow" & l=$!
-	waitfor 10 has_connection
-}
-
 has_connection() {
 	for _p in $(workers); do
 		[ "$(nsockets "$_p")" -lt 2 ] || return 0
@@ -227,27 +220,10 @@ like "$(manager_pid "$HTTPD") $(manager_pid "$API")" "^[0-9]+ [0-9]+$" \
 ok "rc.d: stop of the second" rc kfcgi_api stop
 ok "rc.d: the first is not concerned" rc check
 
-# --- flags with a character that means something in a pattern
-plus="-s $PLUS -u $WEB -U $WEB -p $WWWJAIL /bin/api"
-chars=$(section rc.d | sed -n 's/^\.Ql \(\* .*\) ,$/\1/p')
-like "$chars" '(^| )\+( |$)' "rc.d: the manual warns of +"
-sed "s,^daemon_flags=.*,daemon_flags=\"$plus\"," "$T/rc.d/kfcgi" \
-    >"$T/rc.d/kfcgi_plain"
-{
-	sed '/rc\.subr$/q' "$T/rc.d/kfcgi_plain"
-	echo "pexp=\"$KFCGI $(echo "$plus" | sed 's/+/[+]/')\""
-	sed '1,/rc\.subr$/d' "$T/rc.d/kfcgi_plain"
-} >"$T/rc.d/kfcgi_pexp"
-chmod 555 "$T/rc.d/kfcgi_plain" "$T/rc.d/kfcgi_pexp"
-ok "rc.d: with +, and pexp set: start" rc kfcgi_pexp start
-pool "$PLUS"
-fails "rc.d: without, it is not found" rc kfcgi_plain check
-ok "rc.d: with pexp set: stop" rc kfcgi_pexp stop
-ok "rc.d: nobody is left" gone
-
 # --- stop, while a request is being answered
 pool "$HTTPD"
-ok "rc.d: a worker is busy" busy
+client -q slow=1500 >"$T/slow" & l=$!
+ok "rc.d: a worker is busy" waitfor 10 has_connection
 w=$(workers)
 ok "rc.d: stop" rc stop
 ok "rc.d: the last request was answered" wait $l
@@ -298,12 +274,5 @@ like "$(cat "$T/server")" "fastcgi_pass unix:$HELLO;" \
 nginx_start <"$T/server"
 ok "nginx: takes it" peer_up || peer_diag
 like "$(get /hello?x)" '^GET /hello\?x$' "nginx: gets a page with it"
-
-# --- systemd's stop, as KillMode says, is SIGTERM to the manager only.
-ok "systemd: a worker is busy" busy
-w=$(workers)
-kill -TERM "$PID"
-ok "systemd: the last request was answered" wait $l
-ok "systemd: nobody is left" waitfor 20 gone $w
 
 done_testing

@@ -205,42 +205,9 @@ refused "$T/file/y" "$where $T/file/y: Not a directory"
 ok "a symbolic link stays" test -L "$T/link"
 cd / || exit 1
 
-# Every call on the way fails once: that is said, and nothing is left.
-# strace(1) knows the calls by more than one name.
+# That a start fails at each call on the way, and leaves nothing then, is in
+# messages.t; here, that what has taken the socket's place meanwhile stays.
 SOCK=$T/d/x
-# spoilt call how message: with a prog that cannot be started, lest it go on
-spoilt() {
-	if ! have strace; then
-		skip "no strace(1)" "$1 fails: said" "$1 fails: nothing left"
-		return
-	fi
-	_left=$(ls -liA "$T/d")
-	strace -f -qq -o /dev/null -e "trace=$1" -e "inject=$1:error=$2" -- \
-	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 /bin/none \
-	    2>"$T/err"
-	like "$? $(grep -c . "$T/err") $(cat "$T/err")" \
-	    "^1 1 kfcgi: $3: [A-Z][a-z /-]*\$" "$1 fails: said"
-	is "$(ls -liA "$T/d")" "$_left" "$1 fails: nothing left"
-}
-spoilt '/^mkdir' EROFS "cannot make a directory for socket $SOCK"
-spoilt bind ENOSPC "cannot make socket $SOCK"
-spoilt bind ENOSPC:when=2 "cannot make socket $SOCK"
-spoilt '/chown' EPERM "cannot give socket $SOCK to user $u"
-spoilt listen EIO "cannot listen on socket $SOCK"
-spoilt '/^rename' EPERM "cannot move the socket to $SOCK"
-spoilt fchdir EIO "cannot enter the directory made for socket $SOCK"
-spoilt fchdir EIO:when=2 "cannot return to the working directory"
-# AddressSanitizer, which regress/sanitize brings, cannot do without that.
-[ -n "${SANITIZED:-}" ] ||
-	spoilt '/^(prlimit64|getrlimit|ugetrlimit)$' EINVAL "getrlimit"
-spoilt '/^pipe' EMFILE "cannot start: pipe"
-spoilt '/^(clone3?|fork)$' EAGAIN "cannot start: fork"
-spoilt chroot EPERM "-p $JAIL"
-# A leftover is not removed, unless the new socket is there.
-holder stale
-spoilt listen EIO:when=2 "cannot listen on socket $SOCK"
-rm -f "$SOCK"
-# Nor is what has taken the socket's place meanwhile.
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker -s 500 -S 11 2>"$T/err" &
 start=$!
 waitfor 10 test -S "$SOCK"

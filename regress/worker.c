@@ -85,7 +85,6 @@ static struct {
 
 struct req {
 	int		 id;		/* 0: not begun */
-	int		 keep;
 	int		 echo;
 	int		 report;
 	int		 half;
@@ -435,12 +434,9 @@ facts_root(char *to, size_t size)
  * ---------- A connection: bytes and records
  */
 
-/*
- * Reads all of len.  Returns 0 if the connection ends before that, or, where
- * that is idle, if we are to.
- */
+/* Reads all of len.  Returns 0 if the connection ends before that. */
 static int
-get(void *data, size_t len, int idle)
+get(void *data, size_t len)
 {
 	char	*p = data;
 	size_t	 n;
@@ -448,8 +444,6 @@ get(void *data, size_t len, int idle)
 
 	while (len > 0) {
 		if (conn.inpos == conn.inlen) {
-			if (idle && stopped())
-				return 0;
 			rv = read(conn.fd, conn.in, sizeof(conn.in));
 			if (rv == -1 && errno == EINTR)
 				continue;
@@ -464,7 +458,6 @@ get(void *data, size_t len, int idle)
 		conn.inpos += n;
 		p += n;
 		len -= n;
-		idle = 0;
 	}
 	return 1;
 }
@@ -551,11 +544,10 @@ req_params(struct req *r, const uint8_t *p, size_t left)
 
 /*
  * Reads a request; the input is counted and summed up, not stored.  Returns 0
- * if there is none, or none that is any good.  Further says that there was one
- * before on this connection, after which we may be told to end.
+ * if there is none, or none that is any good.
  */
 static int
-req_read(struct req *r, int further)
+req_read(struct req *r)
 {
 	static uint8_t	 content[65535 + 255], params[1024 * 1024];
 	uint8_t		 h[HEADER];
@@ -565,14 +557,13 @@ req_read(struct req *r, int further)
 	r->body = -1;
 	r->insum = FNV1A_START;
 	for (;;) {
-		if (!get(h, sizeof(h), further && r->id == 0) || h[0] != 1)
+		if (!get(h, sizeof(h)) || h[0] != 1)
 			return 0;
 		len = h[4] << 8 | h[5];
-		if (!get(content, len + h[6], 0))
+		if (!get(content, len + h[6]))
 			return 0;
 		if (h[1] == FCGI_BEGIN_REQUEST) {
 			r->id = h[2] << 8 | h[3];
-			r->keep = content[2] & 1;
 		} else if (r->id == 0) {
 			return 0;
 		} else if (h[1] == FCGI_PARAMS) {
@@ -687,11 +678,8 @@ directive(struct req *r, const char *name, char *arg)
 		say_long(n);
 	} else if (strcmp(name, "flood") == 0) {	/* lines */
 		say_lines("flood", n);
-	} else if (strcmp(name, "out") == 0) {		/* a+line */
-		for (name = arg; *arg != '\0'; arg++)
-			if (*arg == '+')
-				*arg = ' ';
-		say(STDOUT_FILENO, name);
+	} else if (strcmp(name, "out") == 0) {		/* a word */
+		say(STDOUT_FILENO, arg);
 	}
 }
 
@@ -847,8 +835,8 @@ next_handed(void)
 }
 
 /*
- * Serves a connection: one request, or many if the client wants to keep it.
- * The cookie is written before the descriptor is closed, as kcgi(3) does it.
+ * Serves a connection, of one request.  The cookie is written before the
+ * descriptor is closed, as kcgi(3) does it.
  */
 static void
 serve(int fd)
@@ -860,13 +848,11 @@ serve(int fd)
 	conn.fd = fd;
 	conn.failed = 1;	/* unless there is a request */
 	conn.inpos = conn.inlen = conn.outlen = 0;
-	while (!last && req_read(&r, !conn.failed)) {
-		w.served++;
+	if (req_read(&r)) {
 		conn.failed = 0;
+		w.served++;
 		req_answer(&r);
-		last = w.maxreq > 0 && w.served >= w.maxreq;
-		if (conn.failed || !r.keep)
-			break;
+		last = w.served == w.maxreq;
 	}
 	if (w.three && conn.failed)
 		errx(1, "client hung up");
