@@ -35,6 +35,15 @@ cpu() {
 	    '{ print int(($12 + $13 + $14 + $15) * 1000 / hz) }'
 }
 
+# --- However many requests kill, at most a hundred workers are started in a
+# second to replace those that died young.
+start -n 4 /bin/worker
+client -d 4 -c 8 -q crash >/dev/null
+n=$(grep -c '^kfcgi: worker [0-9]* started$' "$LOG")
+ok "a storm: $n workers were started in four seconds" \
+    test "$n" -gt 40 -a "$n" -le 600
+quit
+
 # --- To go on beside the rest: requests that kill for more than ten seconds,
 # in small numbers, and as many that end their worker with status 0.
 run dying -n 2 /bin/worker

@@ -38,10 +38,6 @@
 
 #include <dirent.h>
 
-#ifndef NSIG
-#define NSIG		 32
-#endif
-
 #define TICK		 20000		/* microseconds, see live() */
 #define RECYCLED	 77		/* -3: delegator's status for -x, -y */
 #define MAXFDS		 1024		/* as far as we look */
