@@ -267,7 +267,8 @@ while ($src =~ /\b(logit|death_log|trial_fail|fatal|errx?|warnx?|usage|
 		my $re = join '', map { /^%.*s$/ ? '.*' : /^%c$/ ? '.' :
 		    /^%/ ? '\d+' : quotemeta }
 		    split /(%[-+.*0-9]*(?:ll|l|z)?[a-z])/, $f;
-		$pattern{$f} = qr/^kfcgi: $re$/m;
+		$re = "^kfcgi: $re" if $call ne 'trial_fail';
+		$pattern{$f} = qr/$re$/m;
 	}
 }
 push @hints, map { join '', /"([^"]*)"/g } $1 =~ /($string)/g

@@ -67,6 +67,7 @@ prctl		none		-	PR_SET_PDEATHSIG, Linux only
 prlimit64	setrlimit	proc	or id; pid 0 is oneself; also getrlimit
 read		read		stdio
 restart_syscall	none		-	Linux's way to go on after a SIGCONT
+recvfrom	recvfrom	stdio
 rseq		none		-	of glibc's fork(2)
 rt_sigaction	sigaction	stdio
 rt_sigprocmask	sigprocmask	stdio
