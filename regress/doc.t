@@ -218,7 +218,7 @@ sed -e 's/kcgi(3)//; s/kfcgi(8)//; s/Debian 12//; s/FastCGI 1\.0//' \
     -e 's/^| [0-9]*: .*//; s/104: Connection reset by peer//' \
     -e "s/after $(($(sed -n 's/^#define LEAVE_GRACE[^0-9]*\([0-9]*\).*/\1/p' \
 	"$SRC") / 1000)) s at the latest//" \
-    -e 's/^Debian [0-9]* MB//; s/status 1//; s/502//g; s/1 MB//' \
+    -e 's/Debian [0-9]* MB//; s/status 1//; s/502//g; s/1 MB//' \
     -e 's/OpenBSD 7\.8//; s/amd64//; s/^| [45][0-9][0-9] [A-Z].*//' \
     -e 's/libc6-dev//; s/SIGUSR1//; s/status 0//; s/arg0//' \
     "$T/readme" >"$T/rest"
