@@ -267,7 +267,8 @@ static struct {
 static struct {
 	struct worker	*w;		/* the worker on trial, or NULL */
 	int		 passed;	/* fixed: w passed and is to leave */
-	int64_t		 due;		/* when w passes, or has to have left */
+	int64_t		 due;		/* end of its time to execute prog, to */
+					/* live, or, if passed, to leave */
 	int		 renews;	/* this trial is for a new generation */
 	int		 asked;		/* the next one shall be */
 	int		 doubt;		/* a worker died young */
