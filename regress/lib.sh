@@ -245,11 +245,6 @@ children() {
 	    awk -v p="$1" '$2 == p && $3 !~ /^Z/ { print $1 }'
 }
 
-zombies() {
-	processes pid ppid stat |
-	    awk -v p="$1" '$2 == p && $3 ~ /^Z/ { print $1 }'
-}
-
 # commands_of user: the command lines of that user's processes
 commands_of() {
 	processes uid args | awk -v u="$(id -u "$1" 2>/dev/null || echo "$1")" '
@@ -532,6 +527,21 @@ nworkers() {
 # has_workers n
 has_workers() {
 	[ "$(nworkers)" -eq "$1" ]
+}
+
+# has_sockets n, has_fds n: the manager has so many sockets, or descriptors
+has_sockets() {
+	[ "$(nsockets "$PID")" -eq "$1" ]
+}
+
+has_fds() {
+	[ "$(nfds "$PID")" -eq "$1" ]
+}
+
+# no_zombies: the manager has reaped all its children
+no_zombies() {
+	processes pid ppid stat |
+	    awk -v p="$PID" '$2 == p && $3 ~ /^Z/ { n++ } END { exit n > 0 }'
 }
 
 no_strays() {

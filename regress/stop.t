@@ -4,31 +4,36 @@
 . ./lib.sh
 
 # in_hand [n]: so many workers have a connection, beside their listener or
-# control socket
+# control socket; one of them is $busy
 in_hand() {
-	_busy=${1:-1}
+	_left=${1:-1}
 	for _w in $(workers); do
-		[ "$(nsockets "$_w")" -ne 2 ] || _busy=$((_busy - 1))
+		[ "$(nsockets "$_w")" -eq 2 ] || continue
+		busy=$_w
+		_left=$((_left - 1))
 	done
-	[ $_busy -eq 0 ]
+	[ $_left -eq 0 ]
 }
 
-# A request that a worker has; $slow is its client, what it gets in $T/slow.
+# A request that a worker has until we let it go on; what its client gets is in
+# $T/held.
 request() {
-	client -q slow=3000 >"$T/slow" 2>&1 &
-	slow=$!
-	waitfor 10 in_hand
+	client -q stop -t 60000 >"$T/held" 2>&1 &
+	held=$!
+	waitfor 10 in_hand && waitfor 10 has_state "$busy" T
 }
 
 # answered description: it was, to its end
 answered() {
-	wait $slow
-	like "$(cat "$T/slow")" '^pid' "$1: the request in hand is answered"
+	kill -CONT "$busy"
+	wait $held
+	like "$(cat "$T/held")" '^pid' "$1: the request in hand is answered"
 }
 
-# refuses: nobody listens, though the request is still in hand
+# refuses: nobody listens, though the request is still in hand.  Who came just
+# before may wait until the last worker has gone.
 refuses() {
-	[ "$(fetch '')" = refused ] && alive $slow
+	[ "$(client -q '' -t 500 2>&1)" = refused ] && alive $held
 }
 
 # at_once: the manager ends, long before the 20 seconds are over
