@@ -1589,19 +1589,29 @@ pool_renew(void)
 }
 
 /*
+ * Returns the worker of an earlier trial that was not executed and has not
+ * ended yet, or NULL.
+ */
+static struct worker *
+trial_hung(void)
+{
+	struct worker	*w;
+
+	TAILQ_FOREACH(w, &pool.q[KILLED], entry)
+		if (w->gen == NO_GEN && w->failed)
+			return w;
+	return NULL;
+}
+
+/*
  * Returns when the next trial is to begin, or INT64_MAX for never.  One whose
  * worker hangs in execve(2), even after SIGKILL, must not be followed by more.
  */
 static int64_t
 trial_when(void)
 {
-	struct worker	*w;
-
-	if (trial.w != NULL || !start.done || ending.begun)
+	if (trial.w != NULL || !start.done || ending.begun || trial_hung())
 		return INT64_MAX;
-	TAILQ_FOREACH(w, &pool.q[KILLED], entry)
-		if (w->gen == NO_GEN && w->failed)
-			return INT64_MAX;
 	if (trial.asked)
 		return now;
 	if (trial.broken)
@@ -2443,7 +2453,8 @@ events(int n)
 static void
 signals(void)
 {
-	int	 n;
+	struct worker	*w;
+	int		 n;
 
 	if (got[SIGCHLD]) {
 		got[SIGCHLD] = 0;
@@ -2461,6 +2472,9 @@ signals(void)
 	if (got[SIGHUP]) {
 		got[SIGHUP] = 0;
 		trial.asked = 1;
+		if ((w = trial_hung()) != NULL)
+			logit(LOG_WARNING, "reload waits for the end of worker "
+			    "%ld, which hangs since its trial", (long)w->pid);
 	}
 }
 
@@ -2827,14 +2841,14 @@ sock_ask(int fd, const struct sockaddr_un *sun)
  * process that a worker left behind may hold a listener that was shut down.
  * Ends with a message if that cannot be found out.
  *
- * A stream that is connected already asks first, so no
- * server notices.  Linux looks at the listener first: ECONNREFUSED if it is
- * dead, EAGAIN if its backlog is full, else EISCONN.  The BSDs and macOS look
- * at our socket first and say EISCONN even for a directory.  There we must
- * really connect, and a live server gets a client that is gone at once.  They
- * say ECONNREFUSED also for a full backlog, so we try for PROBE_TIME: a server
- * that works accepts connections in that time, and we may be the next in the
- * backlog.  One whose backlog is full at each try is taken for dead.
+ * A stream that is connected already asks first, so no server notices.  Linux
+ * looks at the listener first: ECONNREFUSED if it is dead, EAGAIN if its
+ * backlog is full, else EISCONN.  The BSDs and macOS look at our socket first
+ * and say EISCONN even for a directory.  There we must really connect, and a
+ * live server gets a client that is gone at once.  They say ECONNREFUSED also
+ * for a full backlog, so we try for PROBE_TIME: a server that works accepts
+ * connections in that time, and we may be the next in the backlog.  One whose
+ * backlog is full at each try is taken for dead.
  */
 static int
 sock_dead(struct sockaddr_un *sun)

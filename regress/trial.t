@@ -424,6 +424,8 @@ use hung
 is "$(workers | grep -vx "$hanging")" "$survivors" \
     "hung: the old ones are there"
 kill -HUP "$PID"
+ok "hung: a reload says what it waits for" waitfor 10 \
+    logged "^kfcgi: reload waits for the end of worker $hanging, "
 counts ' 1 leaving, 0 starting;' "hung: no second trial beside one that hangs"
 rm "$T/dead/hang"
 kill -KILL $tracer
