@@ -19,6 +19,7 @@ main(int argc, char *argv[])
 {
 	static char	*worker[] = { "/bin/worker", "-g", "-A", "100", NULL };
 	const char	*how = argc > 1 ? argv[1] : "";
+	char		 flood[8000];	/* more than a pipe holds, in 20 */
 	int		 i;
 
 	alarm(100);
@@ -29,8 +30,10 @@ main(int argc, char *argv[])
 		for (;;)
 			pause();
 	if (strcmp(how, "pours") == 0) {
-		for (i = 0; i < 20000; i++)
-			(void)write(2, "a flood\n", 8);
+		for (i = 0; i < 8000; i++)
+			flood[i] = "a flood\n"[i % 8];
+		for (i = 0; i < 20; i++)
+			(void)write(2, flood, sizeof(flood));
 		abort();
 	}
 	/* What each version of a program does to the listener it shares. */
