@@ -57,22 +57,26 @@ answers 30000 -c 256
 # wait for much longer than it takes.
 answers 8 -c 8 -q slow=500
 heap=$(status RssAnon)
-trace_on
-answers $N -c 256
-strace_off
-awk -v first=100 -v last=$((N - 300)) '
-    / sendmsg\(/ { n++; if (n == last) exit }
-    n >= first' "$T/trace" >"$T/window"
+# five_calls: and no others were made, unless the client had no time
+five_calls() {
+	trace_on
+	answers $N -c 256
+	strace_off
+	awk -v first=100 -v last=$((N - 300)) '
+	    / sendmsg\(/ { n++; if (n == last) exit }
+	    n >= first' "$T/trace" >"$T/window"
+	[ "$(sed -n 's/^[^ ]* \([a-z0-9_]*\)(.*/\1/p' "$T/window" | sort -u |
+	    tr '\n' ' ')" = "accept4 close ppoll read sendmsg " ]
+}
+ok "five system calls" tries 3 five_calls
 requests=$(grep -c ' sendmsg(' "$T/window")
 calls=$(grep -c '(' "$T/window")
 signal=$(grep -c ' ppoll(NULL, 0, ' "$T/window")
-kinds=$(sed -n 's/^[^ ]* \([a-z0-9_]*\)(.*/\1/p' "$T/window" | sort -u)
 span=$(awk 'NR == 1 { t = $1 } END { printf "%d", ($1 - t) * 1000 }' \
     "$T/window")
 diag "$requests requests in $span ms: $calls calls," \
     "of these $signal to let signals in"
 is "$requests" $((N - 400)) "the window is as long as it should be"
-is "$(echo $kinds)" "accept4 close ppoll read sendmsg" "five system calls"
 ok "five or less per request, in the mean" \
     test $((calls - signal)) -le $((5 * requests + 8))
 ok "one more per 10 ms, for signals" test "$signal" -le $((span / 9 + 1))

@@ -538,6 +538,12 @@ has_fds() {
 	[ "$(nfds "$PID")" -eq "$1" ]
 }
 
+# rests: the manager has done what there was to do, also what comes after it has
+# told the shell that it has started
+rests() {
+	has_state "$PID" S || has_state "$PID" I
+}
+
 # no_zombies: the manager has reaped all its children
 no_zombies() {
 	processes pid ppid stat |

@@ -424,6 +424,7 @@ syslogd_stop
 syslogd_start
 ok "replaced: start" begin -p / -n 1 "$JAIL/bin/worker"
 is "$(cat "$T/err")" "" "replaced: nothing on standard error"
+waitfor 10 rests
 n=$(nfds "$PID")
 syslogd_stop
 syslogd_start
@@ -442,6 +443,7 @@ NONE='kfcgi: no syslogd: messages are lost unless -d shows them'
 syslogd_stop
 ok "late: start" begin -p / -n 1 "$JAIL/bin/worker"
 is "$(cat "$T/err")" "$NONE" "late: there is none, on standard error"
+waitfor 10 rests
 n=$(nfds "$PID")
 fetch 'flood=20' >/dev/null
 syslogd_start

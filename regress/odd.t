@@ -103,14 +103,14 @@ done
 
 # The manager stopped and continued: nobody is released or killed for the
 # time that passed, if there is work for them.
-start -r -n 1 -N 4 -w 2 /bin/worker
+start -r -n 1 -N 4 -w 5 /bin/worker
 client -n 4 -c 4 -q slow=500 >/dev/null
 waitfor 10 has_workers 4
 before=$(workers)
 freeze "$PID"
 client -n 4 -c 4 -q slow=300 -t 20000 -v >"$T/stopped" 2>&1 &
 load=$!
-sleep 2.5	# longer than -w
+sleep 5.5	# longer than -w
 kill -CONT "$PID"
 wait $load
 is "$(grep '^answered' "$T/stopped")" "$(all 4)" \

@@ -368,6 +368,7 @@ for r in "" -r; do
 	done)" "" "$name: the manager has no directory open, a way out"
 	if [ -n "$r" ]; then
 		# What is sent to the manager besides a cookie is not kept.
+		waitfor 10 rests
 		fds=$(nfds "$PID")
 		w=$(workers)
 		ask rights

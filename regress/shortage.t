@@ -120,6 +120,7 @@ do
 	what=${limit%%:*}
 	limited $what
 	ok "$what: start" start -r -n 2 -N 60 -l 128 -w 1 /bin/worker -A 200
+	waitfor 10 rests
 	fds=$(nfds "$PID")
 	trace_begin
 	served 120 "$what: 120 requests at once" -c 120 -q slow=100 -t 100000
