@@ -49,8 +49,8 @@
  * (worker_ack), when the worker is given up (worker_cut), or at the end if it
  * has no worker yet (stop).
  *
- * All signals are blocked except inside ppoll(2), the only place where the
- * manager waits until it ends.
+ * All signals are blocked except inside ppoll(2).  Until it ends, the manager
+ * waits nowhere else.
  */
 
 #include "compat/compat.h"
@@ -82,20 +82,20 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What the manual promises. */
+/* Defaults, as in the manual. */
 #define SOCKPATH	"/var/www/run/httpd.sock"
 #define JAIL		"/var/www"
 #define WORKERS		3
 #define WAITTIME	300		/* seconds */
 
 #define WORKERS_MAX	32767		/* keeps 2n far from INT_MAX */
-#define CONTROL_FD	3		/* a worker's control socket, with -r */
+#define CONTROL_FD	3		/* its control socket, -r; see main() */
 
 /* Times, in milliseconds. */
 #define SECOND		1000
 #define NS		1000000		/* nanoseconds in one */
 #define EXEC_TIME	20000		/* to execute prog */
-#define TRIAL_TIME	1000		/* shorter lives end young */
+#define TRIAL_TIME	1000		/* who dies sooner dies young */
 #define TRIAL_GRACE	500		/* for a worker that passed to leave */
 #define TRIAL_VALID	10000		/* after one passed, no doubt */
 #define RETRY_MIN	100		/* first pause after a failed trial */
@@ -106,10 +106,10 @@
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
-#define KILL_GRACE	5000		/* from SIGKILL to the end without it */
+#define KILL_GRACE	5000		/* from SIGKILL to our end without it */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
 #define GROW_WAIT	10		/* for a worker that is coming back */
-#define LEFT_TIME	100		/* which it is so long after a hangup */
+#define LEFT_TIME	100		/* it may be, so long after a hangup */
 #define FULL_TIME	100		/* of saturation until it is logged */
 #define EPISODE		20000		/* of calm until it is logged again */
 #define SETTLE		100		/* without an event: all are polled */
@@ -130,6 +130,7 @@
 #define OUTPUT_LAST	64		/* reads at most at the end */
 #define WORDS_SIZE	8192		/* bytes of it shown if a start fails */
 
+/* In this order: those from STARTING to BUSY serve, or soon will. */
 enum state {
 	TRIAL,
 	STARTING,
@@ -154,11 +155,11 @@ struct worker {
 	int		 exec;		/* pipe, closed by execve(2); or -1 */
 	int		 ctl;		/* control socket, with -r; or -1 */
 	int		 conn;		/* its connection, or -1 */
-	int64_t		 hungup;	/* when conn was seen so, or 0 */
+	int64_t		 hungup;	/* when its client was seen so, or 0 */
 	uint64_t	 cookie;	/* of conn */
 	unsigned char	 said[2 * sizeof(uint64_t)]; /* what it wrote back */
 	size_t		 saidlen;
-	uint64_t	 served;	/* connections it was done with */
+	uint64_t	 served;	/* connections it has finished */
 	int64_t		 started;	/* time of fork(2) */
 	int64_t		 since;		/* time it entered its state */
 	int64_t		 due;		/* STARTING, LOST, LEAVING: limit */
@@ -267,8 +268,8 @@ static struct {
 static struct {
 	struct worker	*w;		/* the worker on trial, or NULL */
 	int		 passed;	/* fixed: w passed and is to leave */
-	int64_t		 due;		/* end of its time to execute prog, to */
-					/* live, or, if passed, to leave */
+	int64_t		 due;		/* end of its time to execute prog, */
+					/* to live, or, if passed, to leave */
 	int		 renews;	/* this trial is for a new generation */
 	int		 asked;		/* the next one shall be */
 	int		 doubt;		/* a worker died young */
@@ -288,10 +289,10 @@ static struct {
 static struct {
 	struct workers	 q[NSTATES];	/* all; IDLE: the last used first */
 	size_t		 n[NSTATES];	/* of the present generation */
-	size_t		 total;		/* workers that were not yet reaped */
+	size_t		 total;		/* workers not yet reaped */
 	int		 gen;		/* the present one; 0: none yet */
 	int		 renewing;	/* the one before still serves */
-	size_t		 awaited;	/* new workers to be executed first */
+	size_t		 awaited;	/* new workers yet to execute prog */
 	int64_t		 start_due;	/* shortage: no start before then */
 	size_t		 vacant;	/* dead workers not yet replaced */
 } pool;
@@ -368,8 +369,8 @@ static struct {
 
 /*
  * Of the deaths of one kind within a second the first is logged and the others
- * are counted.  The key of a kind is the wait status, or -errno of an
- * execve(2) that failed.
+ * are counted.  The key of a kind is the wait status, or -errno of what kept a
+ * worker from executing prog.
  */
 static struct {
 	struct kind {
@@ -417,7 +418,7 @@ static const int caught[] = {
 	SIGINFO,
 #endif
 };
-static volatile sig_atomic_t got[NSIG];	/* came, and was not acted on */
+static volatile sig_atomic_t got[NSIG];	/* came, and was not yet acted on */
 static sigset_t	 nomask;		/* for workers */
 static sigset_t	 waitmask;		/* inside ppoll(2) */
 
@@ -471,7 +472,7 @@ fd_close(int *fd)
 	*fd = -1;
 }
 
-/* Returns 1 if a descriptor is ready for events, -1 if that is not known. */
+/* Returns 1 if a descriptor is ready for events, else 0; -1 if not known. */
 static int
 fd_ready(int fd, short events)
 {
@@ -545,8 +546,8 @@ lifetime(const struct worker *w)
  */
 
 /*
- * Logs a message; one at LOG_DEBUG only with -v.  With -d, and when a start
- * fails, it also goes to standard error.
+ * Logs a message; one at LOG_DEBUG only with -v.  With -d it also goes to
+ * standard error, unless that would block; when a start fails, always.
  */
 static void
 vlogit(int prio, const char *fmt, va_list ap)
@@ -610,8 +611,8 @@ output_open(void)
 }
 
 /*
- * Puts right what a worker may have changed on the pipe that all share: as
- * O_NONBLOCK it would lose output of the next generation.
+ * Puts right what a worker may have changed on the pipe that all share: with
+ * O_NONBLOCK, output of the next generation would be lost.
  */
 static void
 output_restore(void)
@@ -1012,19 +1013,25 @@ worker_child(int in, int ctl, int ex)
 		if (failed)						\
 			goto fail;					\
 	} while (0)
-	/* If execve(2) hangs, others wait for the end of these. */
+	/* If execve(2) hangs, others must not wait for the end of these. */
 	fd_close(&start.fd);
 	if (opt.variable)
 		fd_close(&listener.fd);
+	for (i = SLOT_WORKER; i < polled.n; i++) {
+		fd_close(&polled.owner[i]->conn);
+		fd_close(&polled.owner[i]->ctl);
+	}
+	for (i = 0; i < listener.nconns; i++)
+		fd_close(&listener.conns[i]);
 	/*
 	 * A process group of its own; a session, which cannot use the
-	 * terminal, only if there is a terminal: Linux schedules each session
-	 * as it does a user, which made the manager 15 % more expensive.
+	 * terminal, only if there is a terminal: Linux gives each session a
+	 * share of the processor, which made the manager 15 % more expensive.
 	 */
 	TRY("process group", (terminal ? setsid() : setpgid(0, 0)) == -1);
 #ifdef __linux__
 	TRY("prctl", prctl(PR_SET_PDEATHSIG, SIGKILL) == -1);
-	if (getppid() != manager)
+	if (getppid() != manager)	/* it died before that */
 		_exit(1);
 #endif
 	TRY("dup2", dup2(in, STDIN_FILENO) == -1);
@@ -1126,8 +1133,9 @@ worker_cut(struct worker *w)
 }
 
 /*
- * Sends SIGTERM to a worker, or SIGKILL to all of its process group.  A worker
- * that is another user by now cannot be signalled, unless we are root.
+ * Sends SIGTERM to a worker, or SIGKILL to all of its process group: then it
+ * is KILLED, and its descriptors are closed.  A worker that is another user by
+ * now cannot be signalled, unless we are root.
  */
 static void
 worker_kill(struct worker *w, int sig)
@@ -1282,7 +1290,7 @@ death_level(const struct worker *w, enum end end, int ws)
  * Ends what a dead worker left in its process group, which may have the
  * client's connection or the listener.  A worker that recycled itself may
  * leave a process behind to finish a job.  The worker was reaped in this turn,
- * so its number is nobody else's yet.
+ * so its number is hardly anybody else's yet.
  */
 static void
 worker_leftovers(const struct worker *w, enum end end)
@@ -1294,7 +1302,7 @@ worker_leftovers(const struct worker *w, enum end end)
 }
 
 /*
- * ---------- The pool: its size
+ * ---------- The pool: its size and its generations
  */
 
 /* Returns how many workers of the present generation take a place. */
@@ -1305,7 +1313,7 @@ pool_count(void)
 }
 
 /*
- * Returns how many there may be, with -r: N less those that were released and
+ * Returns how many there may be, with -r: N less those that were told to go and
  * have not gone yet, so that these do not pile up.
  */
 static size_t
@@ -1358,10 +1366,9 @@ pool_when(size_t places)
 }
 
 /*
- * Lets workers of old generations go until keep of them are left: those that
- * are not busy at once, the busy ones after their request.  Workers that are
- * LOST stay, because SIGCHLD is about to tell why.  Returns how many were
- * busy.
+ * Lets workers of old generations go until keep of them are left: the busy
+ * after their request, all others at once.  Workers that are LOST stay, because
+ * SIGCHLD is about to tell why.  Returns how many were busy.
  */
 static size_t
 pool_release(size_t keep)
@@ -1386,12 +1393,35 @@ pool_release(size_t keep)
 }
 
 /*
- * ---------- The end
+ * Begins a new generation, which has no worker yet: pool_fill() starts its
+ * workers.  The one before serves until all of these have executed prog.
+ * Workers of a fixed pool that have not left since an earlier reload are
+ * killed.
+ */
+static void
+pool_renew(void)
+{
+	struct worker	*w;
+
+	while (!opt.variable && (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
+		worker_kill(w, SIGKILL);
+	if (!opt.variable)
+		listener_restore(listener.fd);
+	output_restore();
+	pool.gen++;
+	memset(pool.n, 0, sizeof(pool.n));
+	pool.vacant = storm.owed = 0;
+	pool.renewing = 1;
+	pool.awaited = opt.min;
+}
+
+/*
+ * ---------- The end, and what leads to it
  */
 
 /*
  * Kills all workers that were told to go, or are lost, and logs how many.
- * Returns whether there were any.
+ * Returns whether there were any; these have KILL_GRACE to end.
  */
 static int
 kill_all(void)
@@ -1440,7 +1470,7 @@ stop(int status, int64_t grace)
 	while ((w = TAILQ_FIRST(&pool.q[BUSY])) != NULL)
 		worker_state(w, DRAIN);
 	for (i = 0; i < listener.nconns; i++)
-		close(listener.conns[i]);
+		fd_close(&listener.conns[i]);
 	listener.nconns = 0;
 	/* The workers of a fixed pool have the listener open as well. */
 	if (!opt.variable)
@@ -1477,7 +1507,7 @@ finish(void)
 /*
  * ending.due has come: kills the workers that are left.  Those that SIGKILL
  * has not ended within KILL_GRACE, because they wait for a file system or are
- * another user by now, would hold up the end for ever.
+ * another user by now, would hold up the end for ever: it comes without them.
  */
 static void
 finish_late(void)
@@ -1513,8 +1543,9 @@ fatal(const char *fmt, ...)
 }
 
 /*
- * Ends a start that fails.  Standard error gets what the workers have printed
- * and then why.  Clients that wait in the backlog learn it at once.
+ * Makes a start fail, and begins to stop.  Standard error gets what the workers
+ * have printed and then why.  Clients that wait in the backlog learn it at
+ * once.
  */
 static void
 start_fail(const char *why)
@@ -1567,28 +1598,6 @@ listener_check(void)
  */
 
 /*
- * Begins a new generation, which has no worker yet: pool_fill() starts them.
- * The one before serves until all the new workers have been executed.  Workers
- * of a fixed pool that have not left since an earlier reload are killed.
- */
-static void
-pool_renew(void)
-{
-	struct worker	*w;
-
-	while (!opt.variable && (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
-		worker_kill(w, SIGKILL);
-	if (!opt.variable)
-		listener_restore(listener.fd);
-	output_restore();
-	pool.gen++;
-	memset(pool.n, 0, sizeof(pool.n));
-	pool.vacant = storm.owed = 0;
-	pool.renewing = 1;
-	pool.awaited = opt.min;
-}
-
-/*
  * Returns the worker of an earlier trial that was not executed and has not
  * ended yet, or NULL.
  */
@@ -1610,7 +1619,8 @@ trial_hung(void)
 static int64_t
 trial_when(void)
 {
-	if (trial.w != NULL || !start.done || ending.begun || trial_hung())
+	if (trial.w != NULL || !start.done || ending.begun ||
+	    trial_hung() != NULL)
 		return INT64_MAX;
 	if (trial.asked)
 		return now;
@@ -1620,9 +1630,10 @@ trial_when(void)
 }
 
 /*
- * The trial has passed.  With -r its worker joins the pool if there is a place
- * for it; in the fixed pool it has gone, or was killed, but must not have shut
- * down the listener, as that of a pool would.
+ * The trial has passed.  With -r its worker joins the pool if that is short of
+ * n or saturated, else it is told to go.  In the fixed pool it has gone or was
+ * killed; if it has shut down its listener, which a worker of the pool would
+ * do to the one that all share, the trial has failed after all.
  */
 static void
 trial_pass(void)
@@ -1710,7 +1721,11 @@ trial_begin(void)
 	trial.asked = trial.passed = 0;
 	trial.due = now + EXEC_TIME;
 	if (listener_down(trial.fd)) {
-		/* No other can be made in the jail: there is no trial. */
+		/*
+		 * No other can be made in the jail.  Without trials the dead
+		 * are replaced whatever they die of, within the limit on
+		 * storms.
+		 */
 		trial.doubt = trial.broken = 0;
 		trial.valid = now + TRIAL_VALID;
 		if (trial.renews)
@@ -1747,7 +1762,7 @@ trial_dead(const struct worker *w, int ws)
 		hint = opt.variable ? ": does it speak what -r asks for?" :
 		    ": does it put itself into the background?";
 	else if (WIFSIGNALED(ws) && WTERMSIG(ws) == SIGABRT)
-		hint = ": OpenBSD ends a program so whose dynamic loader is "
+		hint = ": OpenBSD ends a program so if its dynamic loader is "
 		    "missing in the jail";
 	trial_fail("worker %ld of %.300s %s, %s after its start%s",
 	    (long)w->pid, opt.prog[0], cause(ws, 1), lifetime(w), hint);
@@ -1793,13 +1808,13 @@ worker_excuse(const struct report *rep)
 	return buf;
 }
 
-/* Stops a worker that broke the protocol, as what says. */
+/* Stops a worker that broke the protocol; what says how. */
 static void
 worker_fault(struct worker *w, const char *what)
 {
 	if (w == trial.w) {
-		trial_fail("worker %ld of %s %s", (long)w->pid, opt.prog[0],
-		    what);
+		trial_fail("worker %ld of %.300s %s", (long)w->pid,
+		    opt.prog[0], what);
 		return;
 	}
 	logit(LOG_ERR, "worker %ld %s: stopped", (long)w->pid, what);
@@ -1863,9 +1878,8 @@ worker_ack(struct worker *w)
 	w->saidlen = 0;
 	w->served++;
 	listener.due = 0;
-	if (opt.verbose)
-		logit(LOG_DEBUG, "worker %ld is done with connection %llu",
-		    (long)w->pid, (unsigned long long)w->cookie);
+	logit(LOG_DEBUG, "worker %ld is done with connection %llu",
+	    (long)w->pid, (unsigned long long)w->cookie);
 	if (w->state == DRAIN)
 		worker_stop(w);
 	else
@@ -1940,7 +1954,7 @@ worker_assign(struct worker *w, int conn)
 	struct iovec	 iov;
 	union {
 		struct cmsghdr	 hdr;
-		unsigned char	 buf[64];	/* NetBSD: no constant size */
+		unsigned char	 buf[64];	/* no constant on NetBSD */
 	} control;
 	uint64_t	 cookie = count.handed + 1;
 	ssize_t		 n;
@@ -1967,9 +1981,8 @@ worker_assign(struct worker *w, int conn)
 		w->conn = conn;
 		w->hungup = 0;
 		worker_state(w, BUSY);
-		if (opt.verbose)
-			logit(LOG_DEBUG, "worker %ld has connection %llu",
-			    (long)w->pid, (unsigned long long)cookie);
+		logit(LOG_DEBUG, "worker %ld has connection %llu",
+		    (long)w->pid, (unsigned long long)cookie);
 		return 1;
 	}
 	if (n == -1 && (errno == EPIPE || errno == ECONNRESET ||
@@ -1987,6 +2000,10 @@ worker_assign(struct worker *w, int conn)
 		    strerror(errno));
 	return -1;
 }
+
+/*
+ * ---------- How a worker ends, or hangs
+ */
 
 /*
  * A worker was reaped with status ws.  First all is read that it wrote, since
@@ -2055,7 +2072,7 @@ worker_stuck(struct worker *w)
 {
 	static const struct report stuck = { ETIMEDOUT, "" };
 
-	/* If we were stopped, it may have done so long ago. */
+	/* If we were stopped, it may have executed prog long ago. */
 	if (w->exec != -1 && fd_ready(w->exec, POLLIN) == 1) {
 		worker_executed(w);
 		return;
@@ -2069,8 +2086,9 @@ worker_stuck(struct worker *w)
 }
 
 /*
- * trial.due has come: the worker on trial has lived for TRIAL_TIME, or it had
- * passed before and has not gone within TRIAL_GRACE.
+ * trial.due has come: the worker on trial has lived for TRIAL_TIME, or has not
+ * executed prog within EXEC_TIME, or had passed and has not gone within
+ * TRIAL_GRACE.
  */
 static void
 trial_time(void)
@@ -2087,7 +2105,7 @@ trial_time(void)
 	} else if (w->exec != -1)
 		worker_stuck(w);
 	else if (opt.variable && w->ctl == -1)
-		trial_fail("worker %ld of %s closed its control socket",
+		trial_fail("worker %ld of %.300s closed its control socket",
 		    (long)w->pid, opt.prog[0]);
 	else if (opt.variable)
 		trial_pass();
@@ -2106,8 +2124,8 @@ trial_time(void)
 /*
  * Starts a worker for the pool.  Returns 0 if it could not: then a start
  * fails, and else it is tried again after SHORT_RETRY, or when a worker has
- * gone.  A reload may find no room for two generations: then an old worker
- * goes for each new one that is missing.
+ * gone.  A reload may find no room for two generations: then only as many of
+ * the old stay as new ones are missing.
  */
 static int
 pool_start(void)
@@ -2160,8 +2178,9 @@ start_report(void)
 	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT))
 		warnx("no syslogd: messages are lost unless -d shows them");
 	/* Cannot fail: all these are open. */
-	for (fd = 0; fd < CONTROL_FD && !opt.debug; fd++)
-		(void)dup2(nullfd, fd);
+	if (!opt.debug)
+		for (fd = 0; fd < CONTROL_FD; fd++)
+			(void)dup2(nullfd, fd);
 	if (write(start.fd, "", 1) == 1)
 		logit(LOG_INFO, "started: %zu worker%s of %s in %s for %s",
 		    opt.min, opt.min == 1 ? "" : "s", opt.prog[0], opt.jail,
@@ -2307,23 +2326,32 @@ pool_accept(void)
 }
 
 /*
- * Releases the workers above n that have been idle for -w, the longest idle
- * first.  Those that are STARTING or LOST do not count towards n.
+ * Returns the idle worker above n that is to be released first, or NULL: the
+ * one that was idle for longest.  Those that are STARTING or LOST do not count
+ * towards n.
  */
+static struct worker *
+pool_surplus(void)
+{
+	if (ending.begun || pool.renewing ||
+	    pool.n[IDLE] + pool.n[BUSY] <= opt.min)
+		return NULL;
+	return TAILQ_LAST(&pool.q[IDLE], workers);
+}
+
+/* Releases the workers above n that have been idle for -w. */
 static void
 pool_shrink(void)
 {
 	struct worker	*w;
 
-	while (!ending.begun && !pool.renewing &&
-	    pool.n[IDLE] + pool.n[BUSY] > opt.min &&
-	    (w = TAILQ_LAST(&pool.q[IDLE], workers)) != NULL &&
+	while ((w = pool_surplus()) != NULL &&
 	    now - w->since >= opt.waittime) {
 		logit(LOG_DEBUG, "worker %ld released after %lld s of "
 		    "idleness", (long)w->pid,
 		    (long long)(now - w->since) / SECOND);
 		worker_stop(w);
-		/* There are more than n: no dead worker is replaced. */
+		/* There are more than n: no dead worker is missed. */
 		pool.vacant = storm.owed = 0;
 	}
 }
@@ -2382,9 +2410,7 @@ deadline(void)
 		if (listener.state == SATURATED && now < wait)
 			sooner(&due, wait);
 	}
-	if (!ending.begun && !pool.renewing &&
-	    pool.n[IDLE] + pool.n[BUSY] > opt.min &&
-	    (w = TAILQ_LAST(&pool.q[IDLE], workers)) != NULL)
+	if ((w = pool_surplus()) != NULL)
 		sooner(&due, w->since + opt.waittime);
 	if ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL)
 		sooner(&due, w->due);
@@ -2474,7 +2500,8 @@ signals(void)
 		trial.asked = 1;
 		if ((w = trial_hung()) != NULL)
 			logit(LOG_WARNING, "reload waits for the end of worker "
-			    "%ld, which hangs since its trial", (long)w->pid);
+			    "%ld, which has been hanging since its trial",
+			    (long)w->pid);
 	}
 }
 
@@ -2568,7 +2595,7 @@ loop(void)
 }
 
 /*
- * ---------- Set-up
+ * ---------- Set-up: the command line, descriptors, signals
  */
 
 /*
@@ -2819,6 +2846,10 @@ signals_init(void)
 		sigdelset(&waitmask, stops[i]);
 }
 
+/*
+ * ---------- Set-up: the socket
+ */
+
 /* Sets an address to a name in the working directory, which fits. */
 static void
 sock_address(struct sockaddr_un *sun, const char *name)
@@ -2885,7 +2916,7 @@ sock_dead(struct sockaddr_un *sun)
 	case EAGAIN:
 	case EINPROGRESS:
 	case EISCONN:
-	case EPROTOTYPE:	/* of a third type */
+	case EPROTOTYPE:	/* neither stream nor datagram */
 		return 0;
 	default:
 		errno = answer;
@@ -2940,8 +2971,8 @@ sock_probe(void)
 }
 
 /*
- * Reads the symbolic link name in the directory fd and puts its target before
- * rest, in path, of PATH_MAX bytes, where name and rest are.  Returns -1 with
+ * Replaces path, of PATH_MAX bytes, in which name and rest are, by the target
+ * of the symbolic link name in the directory fd, and rest.  Returns -1 with
  * errno.
  */
 static int
@@ -3045,9 +3076,9 @@ sock_place(void)
 
 /*
  * Makes a stream socket in the working directory, with mode 0660 from the
- * beginning and the status flag.  It gets its final name, because fstat(1) and
- * ss(8) show the name that was bound.  Returns the descriptor, or -1 after a
- * message.
+ * beginning and the status flag, if that is not 0.  It gets its final name,
+ * because fstat(1) and ss(8) show the name that was bound.  Returns the
+ * descriptor, or -1 after a message.
  */
 static int
 sock_bind(int flag)
@@ -3233,7 +3264,11 @@ sock_remove(void)
 		(void)unlinkat(sock.dir, sock.name, 0);
 }
 
-/* Passes a signal for the process that waits on to the manager. */
+/*
+ * ---------- Set-up: two processes, the jail
+ */
+
+/* The process that waits passes a signal on to the manager, as SIGTERM. */
 static void
 on_signal_start(int sig)
 {
@@ -3294,25 +3329,20 @@ start_wait(int fd, pid_t pid)
 static void
 detach(void)
 {
+	const char *call;
 	int	 p[2];
 	pid_t	 pid;
 
 	fflush(NULL);
-	if (pipe(p) == -1) {
-		warn("cannot start: pipe");
-		sock_remove();
-		exit(1);
-	}
-	if (fd_flags(p[0], 0) == -1 || fd_flags(p[1], 0) == -1) {
-		warn("cannot start: fcntl");
-		sock_remove();
-		exit(1);
-	}
-	if ((pid = fork()) == -1) {
-		warn("cannot start: fork");
-		sock_remove();
-		exit(1);
-	}
+	call = "pipe";
+	if (pipe(p) == -1)
+		goto fail;
+	call = "fcntl";
+	if (fd_flags(p[0], 0) == -1 || fd_flags(p[1], 0) == -1)
+		goto fail;
+	call = "fork";
+	if ((pid = fork()) == -1)
+		goto fail;
 	if ((pid == 0) == opt.debug) {
 		close(p[1]);
 		close(listener.fd);
@@ -3328,6 +3358,11 @@ detach(void)
 		start.waiter = pid;
 	else if (setsid() == -1)
 		fatal("setsid: %s", strerror(errno));
+	return;
+fail:
+	warn("cannot start: %s", call);
+	sock_remove();
+	exit(1);
 }
 
 /*

@@ -210,7 +210,7 @@ refused() {
 refused "exited with status N, N s after its start: does it speak what -r asks\
  for?" /bin/worker -E 0
 refused "was killed by signal N (Aborted), N s after its start: OpenBSD ends a\
- program so whose dynamic loader is missing in the jail" /bin/worker -S 6
+ program so if its dynamic loader is missing in the jail" /bin/worker -S 6
 JAIL=/
 odd='alarm 60; open F, "+<&=3"; $_ = 1 x 8;'
 perl=$(command -v perl)
