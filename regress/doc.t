@@ -78,7 +78,7 @@ my @facts = (
 	[ 'from 1 to %s.', c('WORKERS_MAX') ],
 	[ 'from 1 to %s and not', c('WORKERS_MAX', 2) ],
 	[ 'and lives for %s.', words('TRIAL_TIME') ],
-	[ 'for which it has %s seconds', seconds('EXEC_TIME') ],
+	[ 'for which any worker has %s seconds', seconds('EXEC_TIME') ],
 	[ 'ends within %s of its start', words('TRIAL_TIME') ],
 	[ 'passed in the last %s seconds', seconds('TRIAL_VALID') ],
 	[ 'follows after %s milliseconds', c('RETRY_MIN') ],
@@ -217,7 +217,7 @@ awk '/^```/ { code = !code; next }
 sed -e 's/kcgi(3)//; s/kfcgi(8)//; s/Debian 12//; s/FastCGI 1\.0//' \
     -e 's/^| [0-9]*: .*//; s/104: Connection reset by peer//' \
     -e "s/after $(($(sed -n 's/^#define LEAVE_GRACE[^0-9]*\([0-9]*\).*/\1/p' \
-	"$SRC") / 1000)) s at the latest//" \
+	"$SRC") / 1000)) s; what even that//" \
     -e 's/Debian [0-9]* MB//; s/status 1//; s/502//g; s/1 MB//' \
     -e 's/OpenBSD 7\.8//; s/amd64//; s/^| [45][0-9][0-9] [A-Z].*//' \
     -e 's/libc6-dev//; s/SIGUSR1//; s/status 0//; s/arg0//' \

@@ -3,7 +3,7 @@
 # changes one reads what it looks like.  What the other tests made kfcgi say is
 # in $KFCGI_LEFT, see lib.sh; those that have not left anything, because this
 # file is run alone, are run first.  Provoked here is only what no other test
-# provokes: most of it are calls that fail.
+# provokes, mostly by calls that fail.
 : "${TEST_ALARM:=1200}"
 . ./lib.sh
 
