@@ -241,6 +241,7 @@ static struct {
  */
 static struct {
 	int		 begun;
+	int		 told;		/* by a signal; a second one kills */
 	int64_t		 due;		/* when finish_late() is called */
 	int		 status;	/* for exit(3) */
 } ending;
@@ -1446,7 +1447,7 @@ kill_all(void)
 /*
  * Begins to stop, with that exit status: a worker that is busy is told to go
  * after its request, all others at once, and those that are left after grace
- * milliseconds are killed.  A second call kills them at once.
+ * milliseconds are killed.
  */
 static void
 stop(int status, int64_t grace)
@@ -1454,10 +1455,6 @@ stop(int status, int64_t grace)
 	struct worker	*w;
 	size_t		 i;
 
-	if (ending.begun) {
-		(void)kill_all();
-		return;
-	}
 	ending.begun = 1;
 	ending.status = status;
 	ending.due = now + grace;
@@ -2490,10 +2487,11 @@ signals(void)
 		got[SIGTERM] = got[SIGINT] = got[SIGQUIT] = 0;
 		if (!start.done && !ending.begun)
 			start_fail("was told to stop while starting");
-		else
+		else if (!ending.begun)
 			stop(0, LEAVE_GRACE);
-		if (n > 1)
+		if (n > 1 || ending.told)
 			(void)kill_all();
+		ending.told = 1;
 	}
 	if (got[SIGHUP]) {
 		got[SIGHUP] = 0;

@@ -529,15 +529,6 @@ has_workers() {
 	[ "$(nworkers)" -eq "$1" ]
 }
 
-# has_sockets n, has_fds n: the manager has so many sockets, or descriptors
-has_sockets() {
-	[ "$(nsockets "$PID")" -eq "$1" ]
-}
-
-has_fds() {
-	[ "$(nfds "$PID")" -eq "$1" ]
-}
-
 # rests: the manager has done what there was to do, also what comes after it has
 # told the shell that it has started
 rests() {
@@ -552,10 +543,6 @@ no_zombies() {
 
 no_strays() {
 	[ -z "$(strays)" ]
-}
-
-some_strays() {
-	[ -n "$(strays)" ]
 }
 
 # new_pool n pid...: n workers, none of them of those.  _n is waitfor's.

@@ -178,7 +178,7 @@ spoilt socketpair:1 "cannot start a worker: EAGAIN" -r /bin/worker
 # Killed while starting.
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$T/err" &
 shell=$!
-waitfor 10 some_strays
+waitfor 10 eval '! no_strays'
 kill -KILL "$(children $shell)"
 wait $shell
 is "$? $(cat "$T/err")" \
@@ -189,7 +189,7 @@ fails "no socket is left" test -e "$SOCK"
 # Left alone while starting; with -d it is a child that waits.
 "$KFCGI" -d -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$LOG" &
 PID=$!
-waitfor 10 some_strays
+waitfor 10 eval '! no_strays'
 kill -KILL "$(processes pid ppid args |
     awk -v p=$PID -v k="$KFCGI" '$2 == p && $3 == k { print $1; exit }')"
 waitfor 30 dead $PID || kill -KILL $PID

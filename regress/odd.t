@@ -49,7 +49,8 @@ fault() {
 	ok "$3: that worker is gone" waitfor 10 dead "$w"
 	ok "$3: and replaced" waitfor 10 has_workers 2
 	others_served "$3"
-	ok "$3: and its connection is closed" waitfor 10 has_sockets "$n"
+	ok "$3: and its connection is closed" waitfor 10 eval '
+	    [ "$(nsockets "$PID")" -eq "$n" ]'
 	quit
 }
 fault cookie=wrong "wrote a wrong cookie" "a wrong cookie"

@@ -134,7 +134,8 @@ do
 	[ "$(grep -c 'cannot accept connections for now' "$LOG")" -eq 0 ] ||
 	    told 'cannot accept connections for now'
 	ok "$what: shrinks to n" waitfor 30 has_workers 2
-	ok "$what: no descriptor is left behind" waitfor 10 has_fds "$fds"
+	ok "$what: no descriptor is left behind" waitfor 10 eval '
+	    [ "$(nfds "$PID")" -eq "$fds" ]'
 	served 100 "$what: and serves" -c 2
 	quit
 	is "$?" 0 "$what: status"

@@ -28,7 +28,7 @@ if have strace; then
 	    "$KFCGI" -p "$JAIL" -s "$SOCK" -u "$WHO" -U "$WHO" -n 1 \
 	    /bin/worker &
 	also_kill $!
-	waitfor 10 some_strays
+	waitfor 10 eval '! no_strays'
 	PID=$(manager_pid "$SOCK")
 	is "$(sed -n -e '/REMOVEDIR/q' -e 's/^[0-9]* *umask(0117).*/narrow/p' \
 	    -e 's/^[0-9]* *\(bind\|[lf]*ch[mo][ow][dn]\|listen\).*/\1/p' \

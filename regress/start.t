@@ -93,7 +93,7 @@ end_manager
 # The starting process killed: nobody would know of the pool.
 "$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" -n 300 /bin/worker 2>"$T/err" &
 shell=$!
-ok "a start under way" waitfor 10 some_strays
+ok "a start under way" waitfor 10 eval '! no_strays'
 kill -KILL $shell
 wait $shell 2>/dev/null
 ok "KILL to the starting process ends the start" \

@@ -198,6 +198,22 @@ is "$?" 0 "end them at once: status 0"
 ok "and they are gone" all_dead $w
 PID=
 
+# A worker that shuts the listener down ends the pool when it ends.  That is no
+# signal, so the first one is no second.
+start -n 2 -p / "$(command -v perl)" -e '$SIG{TERM} = "IGNORE"; alarm 60;
+    $SIG{USR1} = sub { shutdown STDIN, 2; exit }; sleep 1 while 1'
+kill -USR1 "$(workers | head -n 1)"
+ok "the listener shut down: stops by itself" waitfor 10 logged "^kfcgi: a worker\
+ has shut down the listening socket, which all workers share: stopping\$"
+kill -TERM "$PID"
+status >/dev/null
+fails "and kills nobody at the first SIGTERM" logged 'had to be killed'
+kill -TERM "$PID"
+ok "but at the second" at_once
+wait "$PID"
+is "$?" 1 "with status 1"
+PID=
+
 # Workers that became another user cannot be signalled: they are left behind,
 # but the manager ends and says so.
 cat >"$T/other.c" <<'END'
