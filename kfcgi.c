@@ -1351,8 +1351,7 @@ pool_restarted(void)
 
 /*
  * Returns when the next worker may be started in a pool of so many places: a
- * time that may have passed, or INT64_MAX for never.  A place that the limit
- * on storms keeps vacant counts as taken until it may be filled.
+ * time that may have passed, or INT64_MAX for never.
  */
 static int64_t
 pool_when(size_t places)
@@ -1360,8 +1359,7 @@ pool_when(size_t places)
 	if (ending.begun || pool.gen == 0 || trial.broken ||
 	    pool_count() >= places)
 		return INT64_MAX;
-	if (storm.made >= STORM && now < storm.due &&
-	    pool_count() + storm.owed >= places)
+	if (storm.owed > 0 && storm.made >= STORM && now < storm.due)
 		return storm.due > pool.start_due ? storm.due : pool.start_due;
 	return pool.start_due;
 }
