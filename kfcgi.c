@@ -2072,8 +2072,11 @@ worker_stuck(struct worker *w)
 		worker_executed(w);
 		return;
 	}
-	if (!w->failed)
+	if (!w->failed) {
+		/* Without trials, each vacant place would take one more. */
+		trial.doubt = 1;
 		worker_unexecuted(w, &stuck);
+	}
 	if (w->state == STARTING) {
 		death_count(w, CRASHED);
 		worker_kill(w, SIGKILL);
