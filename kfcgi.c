@@ -2513,7 +2513,7 @@ timers(void)
 
 	if (trial.w != NULL && now >= trial.due)
 		trial_time();
-	if (ending.begun && now >= ending.due)
+	if (ending.begun && pool.total > 0 && now >= ending.due)
 		finish_late();
 	while ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL && now >= w->due)
 		worker_stuck(w);

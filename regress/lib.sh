@@ -541,6 +541,18 @@ no_zombies() {
 	    awk -v p="$PID" '$2 == p && $3 ~ /^Z/ { n++ } END { exit n > 0 }'
 }
 
+# in_hand [n]: so many workers have a connection, beside their listener or
+# control socket; one of them is $busy
+in_hand() {
+	_left=${1:-1}
+	for _w in $(workers); do
+		[ "$(nsockets "$_w")" -eq 2 ] || continue
+		busy=$_w
+		_left=$((_left - 1))
+	done
+	[ $_left -eq 0 ]
+}
+
 no_strays() {
 	[ -z "$(strays)" ]
 }

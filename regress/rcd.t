@@ -139,13 +139,6 @@ all_new() {
 	[ "$(nworkers)" -ge 3 ] && [ -z "$(workers | grep -xF "$old")" ]
 }
 
-has_connection() {
-	for _p in $(workers); do
-		[ "$(nsockets "$_p")" -lt 2 ] || return 0
-	done
-	return 1
-}
-
 # gone worker...: manager and workers are
 gone() {
 	[ -z "$(manager_pid "$SOCK")" ] && all_dead "$@"
@@ -223,7 +216,7 @@ ok "rc.d: the first is not concerned" rc check
 # --- stop, while a request is being answered
 pool "$HTTPD"
 client -q slow=1500 >"$T/slow" & l=$!
-ok "rc.d: a worker is busy" waitfor 10 has_connection
+ok "rc.d: a worker is busy" waitfor 10 in_hand
 w=$(workers)
 ok "rc.d: stop" rc stop
 ok "rc.d: the last request was answered" wait $l

@@ -3,18 +3,6 @@
 # other signals.
 . ./lib.sh
 
-# in_hand [n]: so many workers have a connection, beside their listener or
-# control socket; one of them is $busy
-in_hand() {
-	_left=${1:-1}
-	for _w in $(workers); do
-		[ "$(nsockets "$_w")" -eq 2 ] || continue
-		busy=$_w
-		_left=$((_left - 1))
-	done
-	[ $_left -eq 0 ]
-}
-
 # A request that a worker has until we let it go on; what its client gets is in
 # $T/held.
 request() {
@@ -197,6 +185,20 @@ wait "$PID"
 is "$?" 0 "end them at once: status 0"
 ok "and they are gone" all_dead $w
 PID=
+
+# The manager is stopped when the time of a worker is over, and so is that.
+run frozen -n 1 -p / "$(command -v perl)" -e '$SIG{TERM} = sub { sleep 3; exit };
+    alarm 60; syswrite STDOUT, "$$ ready\n"; sleep 1 while 1'
+use frozen
+waitfor 10 logged ready
+kill -TERM "$PID"
+waitfor 10 logged 'was told to stop'
+freeze "$PID"
+waitfor 10 dead "$(sed -n 's/ ready$//p' "$LOG")"
+kill -CONT "$PID"
+waitfor 10 dead "$PID"
+fails "who has ended is not left behind" logged 'left behind'
+SOCK=$T/sock LOG=$T/log PID=
 
 # A worker that shuts the listener down ends the pool when it ends.  That is no
 # signal, so the first one is no second.
