@@ -2278,6 +2278,10 @@ pool_grow(void)
 			(void)pool_start();
 	} else if (listener.state == SATURATED && pool_count() >= opt.max &&
 	    now >= listener.since + FULL_TIME) {
+		if (!fd_ready(listener.fd, POLLIN)) {
+			backlog_calm();	/* the last of them was served */
+			return;
+		}
 		listener.state = WARNED;
 		if (now - seen.saturation >= EPISODE)
 			logit(LOG_WARNING, "all %zu workers are busy and "

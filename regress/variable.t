@@ -21,6 +21,12 @@ is "$(fetch body=5000000 | wc -c | tr -d ' ')" 5000000 "an answer of 5 MB"
 ok "the pool shrinks to n" waitfor 10 has_workers 2
 quit
 
+# N clients for N workers: nobody waits.
+start -r -n 1 -N 2 /bin/worker
+served 2 "as many clients as workers" -c 2 -q slow=500
+fails "and no saturation" logged 'are busy and'
+quit
+
 # Growth under a burst, to N and not beyond; the rest waits.
 start -r -n 2 -N 8 -w 1 /bin/worker
 client -o -n 20 -c 20 -q slow=1500 >"$T/burst" &
