@@ -1712,20 +1712,21 @@ trial_fail(const char *fmt, ...)
 static void
 trial_begin(void)
 {
+	static const char down[] = "a program has shut down the listening "
+	    "socket for trials, restart kfcgi";
+
 	trial.renews = trial.asked;
 	trial.asked = trial.passed = 0;
 	trial.due = now + EXEC_TIME;
 	if (listener_down(trial.fd)) {
-		/*
-		 * No other can be made in the jail.  Without trials the dead
-		 * are replaced whatever they die of, within the limit on
-		 * storms.
-		 */
+		/* No other can be made in the jail. */
 		trial.doubt = trial.broken = 0;
 		trial.valid = now + TRIAL_VALID;
 		if (trial.renews)
-			trial_fail("a program has shut down the listening "
-			    "socket for trials, restart kfcgi");
+			trial_fail("%s", down);
+		else
+			logit(LOG_ERR, "workers are replaced without trials: "
+			    "%s", down);
 		return;
 	}
 	if (!opt.variable)

@@ -443,6 +443,7 @@ for i in 1 2; do
 	ok "spoilt: a dead worker is replaced" waitfor 10 new_pool 1 $w
 done
 is "$(tried | wc -l)" "$n" "spoilt: without a trial"
+ok "spoilt: which is told" logged "^kfcgi: workers are replaced without trials"
 for pool in hung hung-r spoilt; do
 	ends $pool
 done
