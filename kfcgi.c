@@ -405,6 +405,7 @@ static struct {
 static int64_t	 now;
 
 static pid_t	 manager;
+static int	 errfd = STDERR_FILENO;	/* where we log with -d */
 static int	 nullfd = -1;		/* /dev/null, always CONTROL_FD */
 static int	 terminal;		/* with -d, and there is one */
 static struct rlimit caller_nofile;	/* the limit for the workers */
@@ -558,9 +559,10 @@ vlogit(int prio, const char *fmt, va_list ap)
 	if (prio == LOG_DEBUG && !opt.verbose)
 		return;
 	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
-	if ((opt.debug && fd_ready(STDERR_FILENO, POLLOUT)) ||
-	    (!start.done && ending.status != 0 && prio <= LOG_ERR))
+	if (!start.done && ending.status != 0 && prio <= LOG_ERR)
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
+	else if (opt.debug && fd_ready(errfd, POLLOUT))
+		(void)dprintf(errfd, "kfcgi: %s\n", buf);
 	syslog(prio, "%s", buf);
 }
 
@@ -575,10 +577,26 @@ logit(int prio, const char *fmt, ...)
 	va_end(ap);
 }
 
-/* Opens the log, and reads the time zone, while we are outside the jail. */
+/*
+ * Opens the log, and reads the time zone, while we are outside the jail.  With
+ * -d, workers may fill a pipe on standard error after poll(2) said that it has
+ * room.  Linux opens it again on its own, and then our write(2) fails instead
+ * of waiting; other systems only duplicate the descriptor.
+ */
 static void
 log_open(void)
 {
+	struct stat	 st;
+	int		 fd;
+
+	if (opt.debug && fstat(STDERR_FILENO, &st) == 0 &&
+	    S_ISFIFO(st.st_mode) &&
+	    (fd = open("/dev/fd/2", O_WRONLY | O_NONBLOCK)) != -1) {
+		if (fd_flags(fd, 0) == 0)
+			errfd = fd;
+		else
+			close(fd);
+	}
 	tzset();
 	openlog("kfcgi", LOG_PID | LOG_NDELAY, LOG_DAEMON);
 }

@@ -358,23 +358,17 @@ ok "hung: start" begin -v -r -n 4 -N 4 /bin/worker
 kill -USR1 "$SYSLOGD"
 served 600 "hung: 600 requests" -c 1 -t 60000
 # One place becomes free, and there is more than one line to say.
-one_more() {
-	[ "$(wc -l <"$SYSLOG")" -gt "$n" ]
-}
 for i in 1 2 3; do
 	n=$(wc -l <"$SYSLOG")
 	kill -USR2 "$SYSLOGD"
-	waitfor 10 one_more
+	waitfor 10 eval '[ "$(wc -l <"$SYSLOG")" -gt "$n" ]'
 	served 10 "hung: it reads one message and no more" -t 5000
 done
 kill -HUP "$SYSLOGD"
 # The lost are told before the next line, if there is room for that by then.
 n=0
-all_told() {
-	[ "$(total "$handed")" -eq $((2 * (630 + n))) ]
-}
 ok "hung: after that the lost are told, exactly" waitfor 20 eval '
-    all_told || { fetch "" >/dev/null; n=$((n + 1)); false; }' ||
+    [ "$(total "$handed")" -eq $((2 * (630 + n))) ] || { fetch "" >/dev/null; n=$((n + 1)); false; }' ||
     diag "$(total "$handed") lines of $((630 + n)) connections"
 ok "hung: which is a warning" has_said WARNING '[0-9]+ lines lost: .*'
 kill -USR1 "$SYSLOGD"
@@ -463,5 +457,21 @@ quit
 start_daemon -n 1 /bin/none
 is "$(grep -c "no syslogd" "$T/err") $(grep -c ^kfcgi: "$T/err")" "0 1" \
     "none: no word of it when the start fails"
+
+# -d into a pipe that workers have filled since poll(2) said it had room.
+mkfifo "$T/full"
+exec 9<>"$T/full"
+"$KFCGI" -d -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker </dev/null 2>&9 &
+PID=$!
+grep -m 1 -q 'started:' <&9
+perl -MFcntl -e 'sysopen F, shift, O_WRONLY | O_NONBLOCK;
+    1 while syswrite F, "x" x 4096' "$T/full"
+if have strace; then
+	strace_on -o /dev/null -e 'inject=?poll:retval=1'
+	kill -TERM "$PID"
+	ok "full: the manager does not wait" waitfor 10 dead "$PID"
+else
+	skip "no strace(1)" "full"
+fi
 
 done_testing
