@@ -144,11 +144,8 @@ rm -f "$SOCK"
 # listens, and the next start does not mind.
 start_daemon -n 1 -p / "$(command -v perl)" -MPOSIX -e 'alarm 60;
     if (fork == 0) { setsid; alarm 60; print "job $$\n"; } sleep 60 while 1'
-has_job() {
-	job=$(children "$(workers)")
-	[ -n "$job" ]
-}
-ok "a worker that leaves a job behind" waitfor 10 has_job
+ok "a worker that leaves a job behind" waitfor 10 eval '
+    job=$(children "$(workers)"); [ -n "$job" ]'
 also_kill $job
 quit
 ok "the job is there when the pool has gone" alive "$job"
