@@ -292,16 +292,16 @@ for pool in $pools; do
 	use $pool
 	workers >"$T/$pool.old"
 	kill -HUP "$PID"
-done
-for pool in $pools; do
-	use $pool
-	ok "$pool: SIGHUP: a trial" waitfor 10 logged 'started on trial$' 2
-	kill -HUP "$PID"
 	[ $pool = good ] || continue
 	counts '2 serving, 0 busy, 0 leaving, 1 starting; ' \
 	    "$pool: SIGHUP: it is told, but not as one of the pool"
 	like "$(fetch '')" "^pid $(tr '\n' ' ' <"$T/$pool.old" |
 	    sed 's/ *$//; s/ / |pid /') " "$pool: SIGHUP: the old serve on"
+done
+for pool in $pools; do
+	use $pool
+	ok "$pool: SIGHUP: a trial" waitfor 10 logged 'started on trial$' 2
+	kill -HUP "$PID"
 done
 for pool in $pools; do
 	use $pool
