@@ -164,7 +164,6 @@ struct worker {
 	int64_t		 since;		/* time it entered its state */
 	int64_t		 due;		/* STARTING, LOST, LEAVING: limit */
 	int		 failed;	/* not executed, which was logged */
-	int		 cut;		/* conn was closed before its cookie */
 	int		 reaped;	/* pid may be another process by now */
 };
 
@@ -1142,7 +1141,6 @@ static void
 worker_cut(struct worker *w)
 {
 	if (w->conn != -1) {
-		w->cut = 1;
 		(void)shutdown(w->conn, SHUT_RDWR);
 		fd_close(&w->conn);
 	}
@@ -1314,7 +1312,7 @@ death_level(const struct worker *w, enum end end, int ws)
 static void
 worker_leftovers(const struct worker *w, enum end end)
 {
-	if (w->gen == NO_GEN || w->cut || ending.begun || end == CRASHED)
+	if (w->gen == NO_GEN || ending.begun || end == CRASHED)
 		(void)kill(-w->pid, SIGKILL);
 	else if (end == ASKED)
 		(void)kill(-w->pid, SIGTERM);
