@@ -127,7 +127,6 @@
 #define LINES_MAX	100		/* lines of output in a second */
 #define OUTPUT_CHUNK	16384		/* bytes of it read at a time */
 #define OUTPUT_TURNS	8		/* reads at most when a worker died */
-#define OUTPUT_LAST	64		/* reads at most at the end */
 #define WORDS_SIZE	8192		/* bytes of it shown if a start fails */
 
 /* In this order: those from STARTING to BUSY serve, or soon will. */
@@ -618,12 +617,9 @@ output_open(void)
 		fatal("cannot make a pipe for the workers' output: %s",
 		    strerror(errno));
 	if (fd_flags(out.pipe[0], O_NONBLOCK) == -1 ||
-	    fd_flags(out.pipe[1], 0) == -1) {
-		/* finish() reads from it, and must not block. */
-		fd_close(&out.pipe[0]);
+	    fd_flags(out.pipe[1], 0) == -1)
 		fatal("cannot set flags of the workers' output: %s",
 		    strerror(errno));
-	}
 	/* Fails on systems that have no modes for pipes and do not need it. */
 	(void)fchmod(out.pipe[1], 0222);
 }
@@ -1499,10 +1495,8 @@ finish(void)
 {
 	int	 i;
 
-	output_drain(OUTPUT_LAST);
 	/* Nothing else is to be done, so the log may take its time. */
 	log_patience(SECOND);
-	output_line();
 	output_dropped();
 	for (i = 0; i < KINDS; i++)
 		death_more(&joint.kinds[i]);

@@ -238,8 +238,12 @@ if ! as_user $WHO "$JAIL/bin/other" try; then
 else
 	start -n 1 /bin/other
 	also_kill $(workers)
-	quit_now
+	kill -TERM "$PID"
+	kill -INT "$PID"
+	ok "workers of another user: do not hold it up" at_once
+	wait "$PID"
 	is "$?" 1 "workers of another user: status 1"
+	PID=
 	for message in 'cannot send SIGTERM to worker [0-9]+: ' \
 	    'cannot send SIGKILL to worker [0-9]+: ' \
 	    '2 workers left behind: not ended by SIGKILL within 5 s$'; do
