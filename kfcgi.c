@@ -577,19 +577,23 @@ logit(int prio, const char *fmt, ...)
 
 /*
  * Opens the log, and reads the time zone, while we are outside the jail.  With
- * -d, workers may fill a pipe on standard error after poll(2) said that it has
- * room.  Linux opens it again on its own, and then our write(2) fails instead
- * of waiting; other systems only duplicate the descriptor.
+ * -d, a terminal that poll(2) calls writable may have no room for a line, nor a
+ * pipe that a worker has filled meanwhile.  So it is opened again, for our
+ * write(2) to fail instead of waiting.  Of a pipe only Linux makes a new file of
+ * that; other systems duplicate the descriptor.
  */
 static void
 log_open(void)
 {
 	struct stat	 st;
+	const char	*name = NULL;
 	int		 fd;
 
-	if (opt.debug && fstat(STDERR_FILENO, &st) == 0 &&
-	    S_ISFIFO(st.st_mode) &&
-	    (fd = open("/dev/fd/2", O_WRONLY | O_NONBLOCK)) != -1) {
+	if (opt.debug && (name = ttyname(STDERR_FILENO)) == NULL &&
+	    fstat(STDERR_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
+		name = "/dev/fd/2";
+	if (name != NULL &&
+	    (fd = open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY)) != -1) {
 		if (fd_flags(fd, 0) == 0)
 			errfd = fd;
 		else

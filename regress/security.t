@@ -350,6 +350,15 @@ for r in "" -r; do
 	also_kill $pty
 	ok "$name: started" waitfor 20 logged '^kfcgi: started:'
 	PID=$(manager_pid "$SOCK")
+	freeze $pty	# nobody reads it for a while
+	for i in $(seq 1000); do
+		kill -USR1 "$PID"
+		sleep 0.001
+	done
+	w=$(workers)
+	kill -KILL "$w"
+	ok "$name: a full one holds nothing up" waitfor 10 new_pool 1 "$w"
+	kill -CONT $pty
 	ask tty
 	answers "$notty" foreground
 	answers "Bad file descriptor" read
@@ -357,7 +366,7 @@ for r in "" -r; do
 	answers done settings non-blocking
 	quit
 	wait $pty
-	is "$(tr -d '\r' <"$LOG" | sed -n 's/^end: //p')" \
+	is "$(tr -d '\r' <"$LOG" | sed -n 's/.*end: //p')" \
 	    "status 0, ours, blocking, secret" \
 	    "$name: the shell has all that it had"
 
