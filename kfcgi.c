@@ -3392,7 +3392,7 @@ static void
 jail_enter(void)
 {
 	if (chroot(opt.jail) == -1)
-		fatal("-p %s: %s", opt.jail, strerror(errno));
+		fatal("cannot enter jail %s: %s", opt.jail, strerror(errno));
 	if (chdir("/") == -1)
 		fatal("cannot enter jail %s: %s", opt.jail, strerror(errno));
 	if (setgroups(1, &opt.procgid) == -1)

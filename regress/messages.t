@@ -154,7 +154,7 @@ fork:1|cannot start: fork: EAGAIN
 setsid:1|setsid: EAGAIN
 pipe:2|cannot make a pipe for the workers' output: EAGAIN
 fcntl:9|cannot set flags of the workers' output: EAGAIN
-chroot:1|-p $JAIL: EAGAIN
+chroot:1|cannot enter jail $JAIL: EAGAIN
 chdir:1|cannot enter jail $JAIL: EAGAIN
 setgroups:1|cannot leave the caller's groups: EAGAIN
 setresgid:1|cannot become group $(id -g "$WHO"): EAGAIN
