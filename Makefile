@@ -37,6 +37,9 @@ REGRESS =	k='${KFCGI}'; \
 
 all: kfcgi
 
+# "make deps regress": one after the other, also with -j.
+.NOTPARALLEL:
+
 kfcgi: kfcgi.o compat.o
 	${CC} ${CFLAGS} ${LDFLAGS} -o kfcgi kfcgi.o compat.o ${LDLIBS}
 
@@ -56,12 +59,12 @@ deps:
 	@sh regress/deps
 
 install: kfcgi
-	${INSTALL} -d ${DESTDIR}${SBINDIR} ${DESTDIR}${MANDIR}/man8
-	${INSTALL} -c -m 0755 kfcgi ${DESTDIR}${SBINDIR}/kfcgi
-	${INSTALL} -c -m 0644 kfcgi.8 ${DESTDIR}${MANDIR}/man8/kfcgi.8
+	${INSTALL} -d "${DESTDIR}${SBINDIR}" "${DESTDIR}${MANDIR}/man8"
+	${INSTALL} -c -m 0755 kfcgi "${DESTDIR}${SBINDIR}/kfcgi"
+	${INSTALL} -c -m 0644 kfcgi.8 "${DESTDIR}${MANDIR}/man8/kfcgi.8"
 
 uninstall:
-	rm -f ${DESTDIR}${SBINDIR}/kfcgi ${DESTDIR}${MANDIR}/man8/kfcgi.8
+	rm -f "${DESTDIR}${SBINDIR}/kfcgi" "${DESTDIR}${MANDIR}/man8/kfcgi.8"
 
 # A page may refer to one that only another system has.  cppcheck reads no
 # system headers, so only our own lists make sense to it: those of Linux.
