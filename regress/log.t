@@ -219,10 +219,6 @@ if [ -e $zone ] && ! ldd --version 2>&1 | grep -q musl; then
 fi
 
 # SIGUSR1: asked again and again, as states pass
-status_is() {
-	kill -USR1 "$PID"
-	[ "$(text | sed -n 's/^status: //p' | tail -n 1)" = "$1" ]
-}
 # becomes idle busy leaving handed-out deaths restarts description: of two to
 # four workers with -r, of three in the fixed pool
 becomes() {
@@ -232,7 +228,8 @@ becomes() {
 	[ "$5" -ne 1 ] || _d=
 	_status="$1 $IDLE, $2 busy, $3 leaving, 0 starting; $POOL; $4 handed\
  out, $5 death$_d, $6 restart$_s"
-	waitfor 15 status_is "$_status"
+	waitfor 15 eval 'kill -USR1 "$PID"
+	    [ "$(text | sed -n "s/^status: //p" | tail -n 1)" = "$_status" ]'
 	is "$(text | sed -n 's/^status: //p' | tail -n 1)" "$_status" "$7"
 }
 ok "status: start" begin -r -n 2 -N 4 /bin/worker
