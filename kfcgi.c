@@ -752,8 +752,8 @@ output_show(void)
  */
 
 /*
- * Makes room for one more worker wherever each has a place.  Returns -1 with
- * errno.
+ * Makes room for one more worker wherever each has a place, whether it still
+ * has a slot or not.  Returns -1 with errno.
  */
 static int
 poll_reserve(void)
@@ -761,7 +761,7 @@ poll_reserve(void)
 	size_t	 cap = polled.cap == 0 ? 16 : polled.cap * 2;
 	void	*p;
 
-	if (polled.n + 1 < polled.cap)
+	if (SLOT_WORKER + pool.total + 1 < polled.cap)
 		return 0;
 	if ((p = realloc(polled.fds, cap * sizeof(*polled.fds))) == NULL)
 		return -1;
