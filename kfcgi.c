@@ -2264,7 +2264,8 @@ pool_returning(void)
  * long to initialise itself.  One more worker is started, at most one in a
  * turn, unless a busy one is about to be idle: a client may be back with its
  * next request before its worker is, and two clients are no reason for a third
- * worker.  If there is no place for one more, that is saturation, which is
+ * worker.  That holds for LEFT_TIME only, because in a large pool there is
+ * always one.  If there is no place for one more, that is saturation, which is
  * logged if it lasts.
  */
 static void
@@ -2283,7 +2284,7 @@ pool_grow(void)
 	if (listener.nconns == pool.n[STARTING] &&
 	    listener.state != CALM && now >= when &&
 	    now >= listener.grow_due) {
-		if (pool_returning() > 0)
+		if (now - listener.since < LEFT_TIME && pool_returning() > 0)
 			listener.grow_due = now + GROW_WAIT;
 		else if (!conn_queue())
 			return;

@@ -172,6 +172,16 @@ for load in 2:1 8:2 60:2; do
 	done
 done
 
+# Also if at any moment some worker is about to be idle, because it takes its
+# time after the answer.
+run after -r -n 8 -N 100 -l 128 /bin/worker
+up after
+crowd after -d 9 -c 8 -q 'slow=5&cookie=late:5'
+counts ' [0-9]{3,} handed out' "after: eight clients, out of step"
+crowd after -d 9 -c 40 -q 'slow=5&cookie=late:5'
+ok "after: forty more: it grows" waitfor 5 eval '[ "$(nworkers)" -ge 40 ]'
+ends after
+
 # --- Programs that stop working after a good start: no storm, and whole again
 # when they are mended.
 NAMES=
