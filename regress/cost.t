@@ -74,8 +74,6 @@ calls=$(grep -c '(' "$T/window")
 signal=$(grep -c ' ppoll(NULL, 0, ' "$T/window")
 span=$(awk 'NR == 1 { t = $1 } END { printf "%d", ($1 - t) * 1000 }' \
     "$T/window")
-diag "$requests requests in $span ms: $calls calls," \
-    "of these $signal to let signals in"
 is "$requests" $((N - 400)) "the window is as long as it should be"
 ok "five or less per request, in the mean" \
     test $((calls - signal)) -le $((5 * requests + 8))

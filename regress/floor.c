@@ -25,8 +25,8 @@
  * that are ready are handled before it polls again, and who has just become
  * idle gets what waits in the backlog without a poll in between.
  *
- * As kfcgi, it returns to the shell when n workers are executed and starts
- * up to N when they are needed.  SIGTERM ends it, and that its workers.
+ * As kfcgi, it returns to the shell when all n workers are executed.  SIGTERM
+ * ends it, and that its workers.
  */
 
 #include "fcgi.h"
@@ -34,7 +34,7 @@
 /* pfds[0] is the listener; from 1, workers: the busy, then the idle. */
 static struct pollfd	*pfds;
 static int		*conns;		/* what each has */
-static int		 nbusy, nworkers, max;
+static int		 nbusy, nworkers;
 static int		 listenfd;
 static uint64_t		 handed;
 static char		**prog;
@@ -57,7 +57,7 @@ listener(const char *path, int backlog)
 	return fd;
 }
 
-/* Starts a worker, the last of the idle then.  Returns 0 if it fails. */
+/* Starts a worker.  Returns 0 if it fails. */
 static int
 start(void)
 {
@@ -120,8 +120,6 @@ hand_out(void)
 			err(1, "accept4");
 		return 0;
 	}
-	if (nbusy == nworkers && !start())
-		err(1, "fork");
 	handed++;
 	memset(&msg, 0, sizeof(msg));
 	memset(&control, 0, sizeof(control));
@@ -176,7 +174,7 @@ loop(void)
 				answered(i);
 				n--;
 			}
-		while (waiting && nbusy < max)
+		while (waiting && nbusy < nworkers)
 			if (!hand_out())
 				waiting = saturated = 0;
 			else if (!saturated)
@@ -189,8 +187,8 @@ loop(void)
 static void __dead
 usage(void)
 {
-	fprintf(stderr, "usage: floor [-l backlog] [-N maxworkers]"
-	    " [-n workers] -s sockpath prog\n\t[arg ...]\n");
+	fprintf(stderr, "usage: floor [-l backlog] [-n workers] -s sockpath"
+	    " prog [arg ...]\n");
 	exit(1);
 }
 
@@ -201,13 +199,10 @@ main(int argc, char *argv[])
 	char		 c;
 	int		 ch, backlog = 128, n = 1, p[2];
 
-	while ((ch = getopt(argc, argv, "+l:N:n:s:")) != -1)
+	while ((ch = getopt(argc, argv, "+l:n:s:")) != -1)
 		switch (ch) {
 		case 'l':
 			backlog = number(ch, 1, 100000);
-			break;
-		case 'N':
-			max = number(ch, 1, 100000);
 			break;
 		case 'n':
 			n = number(ch, 1, 100000);
@@ -223,11 +218,9 @@ main(int argc, char *argv[])
 	if (path == NULL || argc == 0)
 		usage();
 	prog = argv;
-	if (max < n)
-		max = n;
-	descriptors(2 * (rlim_t)max + 32);
-	if ((pfds = calloc(max + 1, sizeof(*pfds))) == NULL ||
-	    (conns = calloc(max + 1, sizeof(*conns))) == NULL)
+	descriptors(2 * (rlim_t)n + 32);
+	if ((pfds = calloc(n + 1, sizeof(*pfds))) == NULL ||
+	    (conns = calloc(n + 1, sizeof(*conns))) == NULL)
 		err(1, NULL);
 	listenfd = listener(path, backlog);
 	pfds[0].events = POLLIN;
