@@ -2294,14 +2294,16 @@ pool_grow(void)
 			(void)pool_start();
 	} else if (listener.state == SATURATED && pool_count() >= opt.max &&
 	    now >= listener.since + FULL_TIME) {
-		if (!fd_ready(listener.fd, POLLIN)) {
-			backlog_calm();	/* the last of them was served */
-			return;
-		}
-		listener.state = WARNED;
-		if (now - seen.saturation >= EPISODE)
+		if (now - seen.saturation >= EPISODE) {
+			if (!fd_ready(listener.fd, POLLIN)) {
+				/* The last that waited was handed out. */
+				backlog_calm();
+				return;
+			}
 			logit(LOG_WARNING, "all %zu workers are busy and "
 			    "connections wait: -N may be too low", opt.max);
+		}
+		listener.state = WARNED;
 	}
 }
 
