@@ -1367,7 +1367,8 @@ pool_restarted(void)
 
 /*
  * Returns when the next worker may be started in a pool of so many places: a
- * time that may have passed, or INT64_MAX for never.
+ * time that may have passed, or INT64_MAX for never.  Of the n workers the limit
+ * on storms keeps as many places vacant as crashed, and no more.
  */
 static int64_t
 pool_when(size_t places)
@@ -1375,7 +1376,8 @@ pool_when(size_t places)
 	if (ending.begun || pool.gen == 0 || trial.broken ||
 	    pool_count() >= places)
 		return INT64_MAX;
-	if (storm.owed > 0 && storm.made >= STORM && now < storm.due)
+	if (storm.made >= STORM && now < storm.due && storm.owed > 0 &&
+	    pool_count() + storm.owed >= opt.min)
 		return storm.due > pool.start_due ? storm.due : pool.start_due;
 	return pool.start_due;
 }
@@ -1640,7 +1642,7 @@ trial_when(void)
 
 /*
  * The trial has passed.  With -r its worker joins the pool if that is short of
- * n or saturated, else it is told to go.  In the fixed pool it has gone or was
+ * n, or connections wait, else it is told to go.  In the fixed pool it has gone or was
  * killed; if it has shut down its listener, which a worker of the pool would
  * do to the one that all share, the trial has failed after all.
  */
@@ -1648,6 +1650,7 @@ static void
 trial_pass(void)
 {
 	struct worker	*w = trial.w;
+	int		 waits;
 
 	if (listener_down(trial.fd)) {
 		trial_fail("worker %ld of %.300s shut down the listening "
@@ -1667,8 +1670,9 @@ trial_pass(void)
 		pool_renew();
 	if (!opt.variable)
 		return;
-	if (pool_count() >= opt.min && (listener.state < SATURATED ||
-	    pool_count() >= pool_places())) {
+	waits = listener.nconns > 0 || listener.state >= SATURATED;
+	if (pool_count() >= opt.min &&
+	    (!waits || pool_count() >= pool_places())) {
 		worker_stop(w);
 		return;
 	}
@@ -2155,7 +2159,7 @@ pool_start(void)
 		return 0;
 	}
 	pool_restarted();
-	if (storm.owed > 0) {
+	if (storm.owed > 0 && (storm.made < STORM || now >= storm.due)) {
 		if (now >= storm.due) {
 			storm.due = now + SECOND;
 			storm.made = 0;
