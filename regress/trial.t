@@ -445,7 +445,6 @@ is "$(tried | wc -l)" "$n" "spoilt: without a trial"
 for pool in hung hung-r spoilt; do
 	ends $pool
 done
-SOCK=$T/sock
-LOG=$T/log
+SOCK=$T/sock LOG=$T/log
 
 done_testing
