@@ -74,7 +74,7 @@ syslogd_start
 for r in '' -r; do
 	pool=${r:-fixed}
 	served=
-	[ -n "$r" ] && served=', served [0-9]+'
+	[ -n "$r" ] && served=', served [0-9]'
 
 	cp "$JAIL/bin/worker" "$JAIL/bin/prog"
 	before=$(moment)

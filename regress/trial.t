@@ -154,9 +154,9 @@ for name in good late good-r late-r; do
 	    >"$T/$name.c" 2>&1 &
 	clients="$clients $!"
 done
-for name in told told-r; do
-	waitfor 5 test -S "$T/$name.s"
-	kill -TERM "$(cat "$T/$name.p")"
+for name in told.TERM told-r.INT; do
+	waitfor 5 test -S "$T/${name%.*}.s"
+	kill -${name#*.} "$(cat "$T/${name%.*}.p")"
 done
 wait $clients
 for r in '' -r; do
