@@ -75,8 +75,7 @@ start -r -n 1 -N 1 /bin/worker
 like "$(fetch report)" "^proto ext" "-r with N == n"
 
 # The connection stays open in the manager until the answer: so nobody
-# sees end-of-file before the cookie.  Other sockets are the listener, the
-# control socket, perhaps the C library's of the log.
+# sees end-of-file before the cookie.
 waitfor 10 logged 'is done with connection 1$'
 n=$(nsockets "$PID")
 client -q cookie=late:60000 >"$T/late" &
@@ -85,5 +84,6 @@ ok "answered" waitfor 10 grep -q '^pid' "$T/late"
 wait $late
 is "$(nsockets "$PID")" $((n + 1)) "and the manager has the connection"
 quit_now
+ok "the worker was done with one" logged 's, served 1$'
 
 done_testing
