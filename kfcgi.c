@@ -1365,6 +1365,13 @@ pool_restarted(void)
 	}
 }
 
+/* Returns whether the limit on storms is reached, until storm.due. */
+static int
+storm_full(void)
+{
+	return storm.made >= STORM && now < storm.due;
+}
+
 /*
  * Returns when the next worker may be started in a pool of so many places: a
  * time that may have passed, or INT64_MAX for never.  Of the n workers the limit
@@ -1376,7 +1383,7 @@ pool_when(size_t places)
 	if (ending.begun || pool.gen == 0 || trial.broken ||
 	    pool_count() >= places)
 		return INT64_MAX;
-	if (storm.made >= STORM && now < storm.due && storm.owed > 0 &&
+	if (storm_full() && storm.owed > 0 &&
 	    pool_count() + storm.owed >= opt.min)
 		return storm.due > pool.start_due ? storm.due : pool.start_due;
 	return pool.start_due;
@@ -1642,9 +1649,9 @@ trial_when(void)
 
 /*
  * The trial has passed.  With -r its worker joins the pool if that is short of
- * n, or connections wait, else it is told to go.  In the fixed pool it has gone or was
- * killed; if it has shut down its listener, which a worker of the pool would
- * do to the one that all share, the trial has failed after all.
+ * n, or connections wait, else it is told to go.  In the fixed pool it has gone
+ * or was killed; if it has shut down its listener, which a worker of the pool
+ * would do to the one that all share, the trial has failed after all.
  */
 static void
 trial_pass(void)
@@ -2159,7 +2166,7 @@ pool_start(void)
 		return 0;
 	}
 	pool_restarted();
-	if (storm.owed > 0 && (storm.made < STORM || now >= storm.due)) {
+	if (storm.owed > 0 && !storm_full()) {
 		if (now >= storm.due) {
 			storm.due = now + SECOND;
 			storm.made = 0;
