@@ -235,6 +235,7 @@ becomes() {
 ok "status: start" begin -r -n 2 -N 4 /bin/worker
 IDLE=idle POOL="min 2, max 4"
 becomes 2 0 0 0 0 0 "status: at start"
+ok "status: its level" has_said INFO 'status: .*'
 client -n 3 >/dev/null
 becomes 2 0 0 3 0 0 "status: after three requests"
 client -n 3 -c 3 -q 'err=1&hang' -t 100000 >/dev/null &

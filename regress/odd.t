@@ -35,6 +35,7 @@ aside stop
 others_served "a worker that is stopped"
 unlike "$(cat "$LOG")" "stopped$" "none was found fault with"
 quit_now
+is "$?" 0 "status"
 
 # A wrong one, one too many, one that nobody asked for.
 # fault query message description
