@@ -579,8 +579,8 @@ logit(int prio, const char *fmt, ...)
  * Opens the log, and reads the time zone, while we are outside the jail.  With
  * -d, a terminal that poll(2) calls writable may have no room for a line, nor a
  * pipe that a worker has filled meanwhile.  So it is opened again, for our
- * write(2) to fail instead of waiting.  Of a pipe only Linux makes a new file of
- * that; other systems duplicate the descriptor.
+ * write(2) to fail instead of waiting.  Of a pipe only Linux makes a new file
+ * then; other systems duplicate the descriptor.
  */
 static void
 log_open(void)
@@ -1374,8 +1374,8 @@ storm_full(void)
 
 /*
  * Returns when the next worker may be started in a pool of so many places: a
- * time that may have passed, or INT64_MAX for never.  Of the n workers the limit
- * on storms keeps as many places vacant as crashed, and no more.
+ * time that may have passed, or INT64_MAX for never.  Of the n workers the
+ * limit on storms keeps as many places vacant as crashed, and no more.
  */
 static int64_t
 pool_when(size_t places)
