@@ -36,7 +36,6 @@
  *	STARTING was forked for the pool, but has not yet executed prog
  *	IDLE	 may be handed a connection; fixed: serves
  *	BUSY	 has a connection, its cookie is outstanding
- *	DRAIN	 as BUSY, but leaves when the cookie is back
  *	LOST	 closed its control socket: it is dying, or just broken
  *	LEAVING	 was told to go (SIGTERM)
  *	KILLED	 was made to go (SIGKILL)
@@ -49,8 +48,7 @@
  * (worker_ack), when the worker is given up (worker_cut), or at the end if it
  * has no worker yet (stop).
  *
- * All signals are blocked except inside ppoll(2).  Until it ends, the manager
- * waits nowhere else.
+ * The manager waits in the poll(2) of turn() and nowhere else.
  */
 
 #include "compat/compat.h"
@@ -90,98 +88,38 @@
 
 #define WORKERS_MAX	32767		/* keeps 2n far from INT_MAX */
 #define CONTROL_FD	3		/* its control socket, -r; see main() */
+#define SLICE		8		/* workers started in a turn */
 
 /* Times, in milliseconds. */
 #define SECOND		1000
-#define NS		1000000		/* nanoseconds in one */
 #define EXEC_TIME	20000		/* to execute prog */
 #define TRIAL_TIME	1000		/* who dies sooner dies young */
 #define TRIAL_GRACE	500		/* for a worker that passed to leave */
-#define TRIAL_VALID	10000		/* after one passed, no doubt */
+#define TRIAL_VALID	10000		/* after one passed, no other in doubt */
+#define DOUBT_TIME	2000		/* for the pool to become whole again */
 #define RETRY_MIN	100		/* first pause after a failed trial */
 #define RETRY_MAX	10000		/* longest pause; it doubles */
-#define STORM_PAUSE	10000		/* between trials because of storms */
-#define ROW_GAP		10000		/* so long without crash ends a row, */
-#define ROW_LONG	10000		/* and a row so long is logged */
+#define ROW_LONG	10000		/* a row of young deaths that is told */
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define KILL_GRACE	5000		/* from SIGKILL to our end without it */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
-#define GROW_WAIT	10		/* for a worker that is coming back */
-#define LEFT_TIME	100		/* it may be, so long after a hangup */
+#define GROW_TIME	5		/* for a worker to become idle */
 #define FULL_TIME	100		/* of saturation until it is logged */
 #define EPISODE		20000		/* of calm until it is logged again */
 #define SETTLE		100		/* without an event: all are polled */
-#define POLL_RETRY	100		/* when ppoll(2) lacks memory */
-#define SIGNAL_CHECK	10		/* longest time between two looks */
+#define POLL_RETRY	100		/* when poll(2) lacks memory */
 #define PROBE_TIME	1000		/* for a busy server to take us */
 #define PROBE_PAUSE	20		/* from one look to the next */
+#define NEVER		INT64_MAX
 
 #define LINKS_MAX	32		/* symbolic links to the socket */
-#define SLICE		8		/* workers started in a turn */
-#define STORM		100		/* young deaths, restarts in a second */
-#define KINDS		8		/* of death, joined in the log */
 
 #define LINE_SIZE	1000		/* bytes of output in a syslog line */
 #define LINES_MAX	100		/* lines of output in a second */
 #define OUTPUT_CHUNK	16384		/* bytes of it read at a time */
 #define OUTPUT_TURNS	8		/* reads at most when a worker died */
-#define WORDS_SIZE	8192		/* bytes of it shown if a start fails */
-
-/* In this order: those from STARTING to BUSY serve, or soon will. */
-enum state {
-	TRIAL,
-	STARTING,
-	IDLE,
-	BUSY,
-	DRAIN,
-	LOST,
-	LEAVING,
-	KILLED,
-	NSTATES
-};
-
-/* What a poll slot stands for; those from SLOT_WORKER on are workers'. */
-enum { SLOT_LISTENER, SLOT_OUTPUT, SLOT_WORKER };
-
-struct worker {
-	TAILQ_ENTRY(worker) entry;	/* of its state's queue */
-	enum state	 state;
-	int		 gen;		/* generation, NO_GEN on trial */
-	pid_t		 pid;		/* and process group, once it made it */
-	size_t		 slot;		/* in polled; 0: none */
-	int		 exec;		/* pipe, closed by execve(2); or -1 */
-	int		 ctl;		/* control socket, with -r; or -1 */
-	int		 conn;		/* its connection, or -1 */
-	int64_t		 hungup;	/* when its client was seen so, or 0 */
-	uint64_t	 cookie;	/* of conn */
-	unsigned char	 said[2 * sizeof(uint64_t)]; /* what it wrote back */
-	size_t		 saidlen;
-	uint64_t	 served;	/* connections it has finished */
-	int64_t		 started;	/* time of fork(2) */
-	int64_t		 since;		/* time it entered its state */
-	int64_t		 due;		/* STARTING, LOST, LEAVING: limit */
-	int		 failed;	/* not executed, which was logged */
-	int		 reaped;	/* pid may be another process by now */
-};
-
-/* How a worker came to its end. */
-enum end {
-	ASKED,			/* we told it to go, or killed it */
-	RECYCLED,		/* left by itself with status 0 */
-	CRASHED			/* all others */
-};
-
-/* What a child reports when it cannot execute prog. */
-struct report {
-	int		 error;		/* errno */
-	char		 call[28];	/* what failed; empty: execve(2) */
-};
-
-TAILQ_HEAD(workers, worker);
-
-#define NO_GEN		-1
 
 /* The command line.  Only options() changes it. */
 static struct {
@@ -208,30 +146,17 @@ static struct {
 	.procuser = "root",
 };
 
-/*
- * The start.  The manager cannot undo it, being jailed and no longer root, so
- * another process waits in start_wait() for its outcome: the one that the
- * shell waits for, or with -d a child.
- */
-static struct {
-	int		 done;		/* it has succeeded */
-	int		 fd;		/* pipe to the process that waits */
-	pid_t		 waiter;	/* that process with -d, or -1 */
-	int		 progerr;	/* errno of stat(prog), or 0 */
-	int		 progdir;	/* prog is a directory */
-	char		 words[WORDS_SIZE]; /* the last the workers wrote */
-	size_t		 nwords;
-} start = { .fd = -1, .waiter = -1, .progerr = -1 };
+static pid_t	 manager;
+static int	 nullfd = -1;		/* /dev/null, always CONTROL_FD */
+static int	 terminal;		/* with -d, and there is one */
+static struct rlimit caller_nofile;	/* the limit for the workers */
 
-/*
- * The socket's place.  Its directory is opened once and then used instead of
- * the path, see sock_open().
- */
+/* For the status line. */
 static struct {
-	int		 dir;		/* its directory */
-	const char	*name;		/* its name in dir */
-	struct stat	 st;		/* what we made, to recognise it */
-} sock = { .dir = -1, .name = "" };
+	uint64_t	 handed;	/* connections, and the last cookie */
+	uint64_t	 deaths;
+	uint64_t	 restarts;
+} count;
 
 /*
  * The end of the manager.  A start that fails sets the status before it logs
@@ -244,202 +169,15 @@ static struct {
 	int		 status;	/* for exit(3) */
 } ending;
 
-/*
- * The trial: whether the program works is asked of a worker that no client can
- * reach, never of those that serve.
- *
- * 1. A worker that dies young either cannot start, or died of a request.  Only
- *    the first is a reason to refuse a start, to keep the old workers at a
- *    reload, or to wait before the next is started.  Taken for the first, the
- *    second would let one bad request, or workers that recycle themselves as
- *    they should, take the service down.
- * 2. Nobody can tell the two apart by looking at the death: in a fixed pool
- *    we do not even see the connections.
- *
- * So there is at most one worker on trial.  It is started for a new generation
- * (a start, a SIGHUP) or in doubt (a worker died young), and passes when it
- * has lived for TRIAL_TIME.  A program whose trial in doubt failed is broken:
- * then only workers on trial are started, until one passes.  In the fixed pool
- * the worker on trial has a listening socket of the same kind, whose name was
- * removed before it listened, and is told to go when it has passed, since the
- * pool may need the descriptors and the process.
- */
-static struct {
-	struct worker	*w;		/* the worker on trial, or NULL */
-	int		 passed;	/* fixed: w passed and is to leave */
-	int64_t		 due;		/* end of its time to execute prog, */
-					/* to live, or, if passed, to leave */
-	int		 renews;	/* this trial is for a new generation */
-	int		 asked;		/* the next one shall be */
-	int		 doubt;		/* a worker died young */
-	int		 broken;	/* a trial in doubt failed */
-	int64_t		 delay;		/* broken: pause before the next */
-	int64_t		 next;		/* broken or doubt: not before then */
-	int64_t		 valid;		/* before then only storms make doubt */
-	int64_t		 stormed;	/* when a storm last made a doubt */
-	int		 fd;		/* fixed: the listener for w */
-} trial = { .fd = -1 };
-
-/*
- * The pool.  A worker counts in n only if it is of the present generation, so
- * that the workers of the one before, however slowly they leave, do not hold
- * back those that are to replace them.
- */
-static struct {
-	struct workers	 q[NSTATES];	/* all; IDLE: the last used first */
-	size_t		 n[NSTATES];	/* of the present generation */
-	size_t		 total;		/* workers not yet reaped */
-	int		 gen;		/* the present one; 0: none yet */
-	int		 renewing;	/* the one before still serves */
-	size_t		 awaited;	/* new workers yet to execute prog */
-	int64_t		 start_due;	/* shortage: no start before then */
-	size_t		 vacant;	/* dead workers not yet replaced */
-} pool;
-
-/*
- * A storm of young deaths must not become one of forks: of the workers that
- * replace those that crashed young, at most STORM are started in a second.
- */
-static struct {
-	size_t		 owed;		/* such workers, yet to be started */
-	unsigned	 made;		/* started in the second up to due */
-	int64_t		 due;
-	unsigned	 died;		/* young deaths up to died_due */
-	int64_t		 died_due;
-	int64_t		 first;		/* first young crash of the row */
-	int64_t		 last;		/* latest young crash of the row */
-	int		 warned;	/* the row was logged */
-} storm;
-
-/*
- * The listening socket.  Its state is used with -r only and says what is known
- * of the backlog; each is worse than the one before.  A connection is accepted
- * when a worker is idle, or when a worker is started for it: then it waits in
- * conns, the oldest first, and whichever worker is idle first gets it.
- */
-static struct {
-	int		 fd;
-	enum {
-		CALM,			/* empty: the listener is polled */
-		BACKED_UP,		/* perhaps not empty */
-		SATURATED,		/* not empty, and no worker is idle */
-		WARNED			/* that was logged */
-	}		 state;
-	int64_t		 since;		/* SATURATED since then */
-	int64_t		 due;		/* shortage: no accept before then */
-	int64_t		 grow_due;	/* no growth before then */
-	int		*conns;		/* accepted, without a worker */
-	size_t		 nconns;
-} listener = { .fd = -1 };
-
-/*
- * What is polled: the listener, the workers' output, then one slot for each
- * worker: at first for the pipe that tells that it was executed, then for its
- * control socket.  Below nhot are those that must be heard at once, from nhot
- * to n the idle ones.
- *
- * The idle are left out while others are busy, because ppoll(2) asks each of
- * what it is given: with 500 idle workers a request cost 55 us with them and
- * 25 without.  They are polled when SETTLE has passed without an event; an
- * idle worker has nothing to tell but its end, which SIGCHLD tells as well.
- */
-static struct {
-	struct pollfd	*fds;
-	struct worker	**owner;	/* of each slot */
-	struct worker	**ready;	/* events(): those with an event */
-	struct pollfd	*conns;		/* pool_returning(): the busy ones' */
-	size_t		 n, nhot, cap;	/* cap: also of listener.conns */
-	int		 all;		/* the idle are polled too */
-	int64_t		 all_due;	/* when that begins */
-} polled = { .all = 1 };
-
-/*
- * What the workers print, unless -d.  They share one pipe, because a pipe for
- * each would double what is polled.
- */
-static struct {
-	int		 pipe[2];	/* ours, the workers' */
-	char		 line[LINE_SIZE]; /* of len bytes, not yet logged */
-	size_t		 len;
-	unsigned long	 lines;		/* seen in the second up to due */
-	unsigned long	 dropped;	/* of these */
-	int64_t		 due;
-} out = { .pipe = { -1, -1 } };
-
-/*
- * Of the deaths of one kind within a second the first is logged and the others
- * are counted.  The key of a kind is the wait status, or -errno of what kept a
- * worker from executing prog.
- */
-static struct {
-	struct kind {
-		int		 key;
-		int		 prio;
-		unsigned	 more;	/* after the first, up to due */
-		int64_t		 due;
-	}		 kinds[KINDS];
-	int		 more;		/* whether any kind has more */
-} joint;
-
-/* For the status line. */
-static struct {
-	uint64_t	 handed;	/* connections, and the last cookie */
-	uint64_t	 deaths;
-	uint64_t	 restarts;
-} count;
-
-/* When each of these was last seen, so that an episode is logged once. */
-static struct {
-	int64_t		 saturation;
-	int64_t		 shortage;
-	int64_t		 nofork;	/* a worker could not be started */
-} seen;
-
-/*
- * The time, in milliseconds of the monotonic clock: all times in this file
- * are.  It is read once in each turn of the loop, after ppoll(2), since it
- * passes nowhere else.
- */
-static int64_t	 now;
-
-static pid_t	 manager;
-static int	 errfd = STDERR_FILENO;	/* where we log with -d */
-static int	 nullfd = -1;		/* /dev/null, always CONTROL_FD */
-static int	 terminal;		/* with -d, and there is one */
-static struct rlimit caller_nofile;	/* the limit for the workers */
-
-/*
- * A new signal goes in here and into signals(), or the end of loop(), and into
- * SIGNALS in the manual.
- */
-static const int caught[] = {
-	SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1,
-#ifdef SIGINFO
-	SIGINFO,
-#endif
-};
-static volatile sig_atomic_t got[NSIG];	/* came, and was not yet acted on */
-static sigset_t	 nomask;		/* for workers */
-static sigset_t	 waitmask;		/* inside ppoll(2) */
-
-static void	 logit(int, const char *, ...)
-		    __attribute__((__format__(printf, 2, 3)));
-static void	 output_dropped(void);
-static void	 death_log(int, int, const char *, ...)
-		    __attribute__((__format__(printf, 3, 4)));
 static void	 fatal(const char *, ...) __dead
 		    __attribute__((__format__(printf, 1, 2)));
+static void	 logit(int, const char *, ...)
+		    __attribute__((__format__(printf, 2, 3)));
 static void	 trial_fail(const char *, ...)
 		    __attribute__((__format__(printf, 1, 2)));
-static void	 usage(const char *, ...) __dead
-		    __attribute__((__format__(printf, 1, 2)));
-static void	 start_wait(int, pid_t) __dead;
-static void	 loop(void) __dead;
-static void	 finish(void) __dead;
-static void	 worker_child(int, int, int) __dead;
 
 /*
- * ---------- Small things: descriptors, the clock, words for a status
+ * ---------- Small things: descriptors, time
  */
 
 /*
@@ -484,6 +222,21 @@ fd_ready(int fd, short events)
 	return poll(&pfd, 1, 0);
 }
 
+/*
+ * The time, in milliseconds of the monotonic clock: all times in this file
+ * are.  It is read once in each turn of the loop, after poll(2), since it
+ * passes nowhere else.
+ */
+static int64_t	 now;
+
+/*
+ * When the loop must go on without an event.  It is NEVER at the beginning of
+ * what a turn does; who sets a time for later says so by later(), who waits
+ * for one by due(), so that each time stands where it is looked at and nowhere
+ * else.
+ */
+static int64_t	 wake = NEVER;
+
 /* Returns the time, see now. */
 static int64_t
 clock_ms(void)
@@ -492,62 +245,78 @@ clock_ms(void)
 
 	/* Cannot fail: the clock exists everywhere, ts is ours. */
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / NS;
+	return (int64_t)ts.tv_sec * SECOND + ts.tv_nsec / 1000000;
 }
 
-/* Sets a time to when, if that is sooner. */
-static void
-sooner(int64_t *due, int64_t when)
-{
-	if (when < *due)
-		*due = when;
-}
-
-/* Notes that something happens now.  Returns whether an episode begins. */
+/* Returns whether a time has come; if not, the loop goes on when it does. */
 static int
-episode(int64_t *last)
+due(int64_t when)
 {
-	int	 news = now - *last >= EPISODE;
-
-	*last = now;
-	return news;
+	if (now >= when)
+		return 1;
+	if (when < wake)
+		wake = when;
+	return 0;
 }
 
-/* Says how n workers with this wait status ended.  Returns static memory. */
-static const char *
-cause(int ws, unsigned n)
+/* Returns the time in so many milliseconds, when the loop goes on. */
+static int64_t
+later(int64_t ms)
 {
-	static char	 buf[80];
-
-	if (WIFSIGNALED(ws))
-		(void)snprintf(buf, sizeof(buf), "%s killed by signal %d (%s)",
-		    n == 1 ? "was" : "were", WTERMSIG(ws),
-		    strsignal(WTERMSIG(ws)));
-	else
-		(void)snprintf(buf, sizeof(buf), "exited with status %d",
-		    WEXITSTATUS(ws));
-	return buf;
-}
-
-/* Says how long a worker has lived.  Returns static memory. */
-static const char *
-lifetime(const struct worker *w)
-{
-	static char	 buf[32];
-	int64_t		 age = now - w->started;
-
-	(void)snprintf(buf, sizeof(buf), "%lld.%03d s",
-	    (long long)(age / SECOND), (int)(age % SECOND));
-	return buf;
+	(void)due(now + ms);
+	return now + ms;
 }
 
 /*
- * ---------- The log
+ * ---------- The log, and what limits it
  */
 
 /*
- * Logs a message; one at LOG_DEBUG only with -v.  With -d it also goes to
- * standard error, unless that would block; when a start fails, always.
+ * Every rate, and all that is told once an episode.  A limit lets so many
+ * events pass in a span of time, which begins with the first of them.  If the
+ * others are called something, their number is logged when the span is over.
+ * An episode is a span that lasts until nothing has happened for so long.
+ */
+enum { FAILURES, RECYCLINGS, LINES, STORM, ROW, ROW_TOLD, NO_CONN, NO_WORKER,
+    SATURATION, NLIMITS };
+static struct limit {
+	unsigned	 max;
+	int64_t		 span;
+	int		 episode;
+	int		 prio;
+	const char	*more;		/* what the others are called */
+	int64_t		 begin, end;	/* of the present span */
+	unsigned	 n;		/* events in it */
+} limits[NLIMITS] = {
+	[FAILURES] = { .max = 5, .span = SECOND, .prio = LOG_ERR,
+	    .more = "more of the workers failed in the same second" },
+	[RECYCLINGS] = { .max = 5, .span = SECOND, .prio = LOG_INFO,
+	    .more = "more of the workers ended with status 0 in the same "
+	    "second" },
+	[LINES] = { .max = LINES_MAX, .span = SECOND, .prio = LOG_WARNING,
+	    .more = "lines of the workers' output dropped: more than 100 in "
+	    "a second" },
+	[STORM] = { .max = 100, .span = SECOND },
+	[ROW] = { .span = ROW_LONG, .episode = 1 },
+	[ROW_TOLD] = { .max = 1, .span = ROW_LONG, .episode = 1 },
+	[NO_CONN] = { .max = 1, .span = EPISODE, .episode = 1 },
+	[NO_WORKER] = { .max = 1, .span = EPISODE, .episode = 1 },
+	[SATURATION] = { .max = 1, .span = EPISODE, .episode = 1 },
+};
+
+/*
+ * The start.  The manager cannot undo it, being jailed and no longer root, so
+ * the process that the shell waits for does, see start_wait().
+ */
+static struct {
+	int		 done;		/* it has succeeded */
+	int		 fd;		/* pipe to the process that waits */
+	int		 there;		/* prog was, when we could look */
+} start = { .fd = -1 };
+
+/*
+ * Logs a message; one at LOG_DEBUG only with -v.  With -d, and if it says why a
+ * start fails, it also goes to standard error, unless that would block.
  */
 static void
 vlogit(int prio, const char *fmt, va_list ap)
@@ -557,10 +326,10 @@ vlogit(int prio, const char *fmt, va_list ap)
 	if (prio == LOG_DEBUG && !opt.verbose)
 		return;
 	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
-	if (!start.done && ending.status != 0 && prio <= LOG_ERR)
+	if ((opt.debug ||
+	    (!start.done && ending.status != 0 && prio <= LOG_ERR)) &&
+	    fd_ready(STDERR_FILENO, POLLOUT) == 1)
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
-	else if (opt.debug && fd_ready(errfd, POLLOUT))
-		(void)dprintf(errfd, "kfcgi: %s\n", buf);
 	syslog(prio, "%s", buf);
 }
 
@@ -576,36 +345,58 @@ logit(int prio, const char *fmt, ...)
 }
 
 /*
- * Opens the log, and reads the time zone, while we are outside the jail.  With
- * -d, a terminal that poll(2) calls writable may have no room for a line, nor a
- * pipe that a worker has filled meanwhile.  So it is opened again, for our
- * write(2) to fail instead of waiting.  Of a pipe only Linux makes a new file
- * then; other systems duplicate the descriptor.
+ * Tells how many events were above each limit whose span is over, or, at the
+ * end of the manager, of every limit.
  */
 static void
-log_open(void)
+limits_tell(int all)
 {
-	struct stat	 st;
-	const char	*name = NULL;
-	int		 fd;
+	struct limit	*l;
 
-	if (opt.debug && (name = ttyname(STDERR_FILENO)) == NULL &&
-	    fstat(STDERR_FILENO, &st) == 0 && S_ISFIFO(st.st_mode))
-		name = "/dev/fd/2";
-	if (name != NULL &&
-	    (fd = open(name, O_WRONLY | O_NONBLOCK | O_NOCTTY)) != -1) {
-		if (fd_flags(fd, 0) == 0)
-			errfd = fd;
-		else
-			close(fd);
+	for (l = limits; l < limits + NLIMITS; l++)
+		if (l->more != NULL && l->n > l->max && (due(l->end) || all)) {
+			logit(l->prio, "%u %s", l->n - l->max, l->more);
+			l->n = 0;
+			l->end = now;
+		}
+}
+
+/* Notes an event.  Returns whether it is within its limit. */
+static int
+limit(int which)
+{
+	struct limit	*l = &limits[which];
+
+	if (now >= l->end) {
+		limits_tell(0);
+		l->n = 0;
+		l->begin = now;
 	}
-	tzset();
-	openlog("kfcgi", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	if (l->n == 0 || l->episode)
+		l->end = now + l->span;
+	return l->n++ < l->max;
+}
+
+/* Returns whether no more events are within a limit, until its span ends. */
+static int
+limit_full(int which)
+{
+	return limits[which].n >= limits[which].max && !due(limits[which].end);
 }
 
 /*
  * ---------- What workers print
  */
+
+/*
+ * Unless -d, workers print into one pipe, because a pipe for each would double
+ * what is polled.
+ */
+static struct {
+	int		 pipe[2];	/* ours, the workers' */
+	char		 line[LINE_SIZE]; /* of len bytes, not yet logged */
+	size_t		 len;
+} out = { .pipe = { -1, -1 } };
 
 /*
  * Opens the pipe for the workers' output, while we are root: then a worker
@@ -628,37 +419,6 @@ output_open(void)
 	(void)fchmod(out.pipe[1], 0222);
 }
 
-/*
- * Puts right what a worker may have changed on the pipe that all share: with
- * O_NONBLOCK, output of the next generation would be lost.
- */
-static void
-output_restore(void)
-{
-	/* Cannot fail: the pipe is open. */
-	if (out.pipe[1] != -1)
-		(void)fcntl(out.pipe[1], F_SETFL, 0);
-}
-
-/* Keeps the last WORDS_SIZE bytes that workers write during a start. */
-static void
-output_note(const char *buf, size_t len)
-{
-	size_t	 excess;
-
-	if (len > sizeof(start.words)) {
-		buf += len - sizeof(start.words);
-		len = sizeof(start.words);
-	}
-	if (start.nwords + len > sizeof(start.words)) {
-		excess = start.nwords + len - sizeof(start.words);
-		start.nwords -= excess;
-		memmove(start.words, start.words + excess, start.nwords);
-	}
-	memcpy(start.words + start.nwords, buf, len);
-	start.nwords += len;
-}
-
 /* Logs the line of output, or counts it if there were too many. */
 static void
 output_line(void)
@@ -669,28 +429,27 @@ output_line(void)
 		return;
 	while ((p = memchr(out.line, '\0', out.len)) != NULL)
 		*p = '?';
-	if (now >= out.due) {
-		output_dropped();
-		out.lines = 0;
-		out.due = now + SECOND;
-	}
-	if (out.lines++ < LINES_MAX) {
+	if (limit(LINES)) {
 		(void)snprintf(text, sizeof(text), "worker: %.*s",
 		    (int)out.len, out.line);
 		syslog(LOG_NOTICE, "%s", text);
-	} else
-		out.dropped++;
+	}
 	out.len = 0;
 }
 
-/* Logs how many lines of output were dropped. */
+/* Shows what workers print during a start, as far as there is room for it. */
 static void
-output_dropped(void)
+output_show(const char *buf, size_t len)
 {
-	if (out.dropped > 0)
-		logit(LOG_WARNING, "%lu lines of the workers' output dropped: "
-		    "more than %d in a second", out.dropped, LINES_MAX);
-	out.dropped = 0;
+	ssize_t	 n;
+
+	/* A pipe that is ready has room for so much. */
+	for (; len > 0 && fd_ready(STDERR_FILENO, POLLOUT) == 1; len -= n) {
+		n = write(STDERR_FILENO, buf, len > 512 ? 512 : len);
+		if (n <= 0)
+			break;
+		buf += n;
+	}
 }
 
 /*
@@ -708,7 +467,7 @@ output_read(void)
 	if (out.pipe[0] == -1 || (n = read(out.pipe[0], buf, sizeof(buf))) <= 0)
 		return 0;
 	if (!start.done)
-		output_note(buf, n);
+		output_show(buf, n);
 	for (p = buf; n > 0; p += len, n -= len) {
 		nl = memchr(p, '\n', n);
 		len = nl == NULL ? (size_t)n : (size_t)(nl - p);
@@ -726,240 +485,75 @@ output_read(void)
 	return 1;
 }
 
-/* Reads output that often at most, because workers may go on writing. */
+/*
+ * Logs what a worker that has died, or fails a start, has printed: last words
+ * need no newline.  Others may go on writing, so there is an end.
+ */
 static void
-output_drain(int turns)
+output_drain(void)
 {
-	while (turns-- > 0 && output_read())
+	int	 i;
+
+	for (i = 0; i < OUTPUT_TURNS && output_read(); i++)
 		continue;
-}
-
-/* Shows the shell what the workers of a failed start have written. */
-static void
-output_show(void)
-{
-	output_drain(OUTPUT_TURNS);
 	output_line();
-	if (start.nwords > 0 &&
-	    write(STDERR_FILENO, start.words, start.nwords) ==
-	    (ssize_t)start.nwords &&
-	    start.words[start.nwords - 1] != '\n')
-		(void)dprintf(STDERR_FILENO, "\n");
 }
 
 /*
- * ---------- What is polled
+ * ---------- The pool and its workers
  */
+
+/* In this order: those from STARTING to BUSY serve, or soon will. */
+enum state {
+	TRIAL,
+	STARTING,
+	IDLE,
+	BUSY,
+	LOST,
+	LEAVING,
+	KILLED,
+	NSTATES
+};
+
+struct worker {
+	TAILQ_ENTRY(worker) entry;	/* of its state's queue */
+	enum state	 state;
+	int		 gen;		/* generation, NO_GEN on trial */
+	pid_t		 pid;		/* and process group, once it made it */
+	int		 exec;		/* pipe, closed by execve(2); or -1 */
+	int		 ctl;		/* control socket, with -r; or -1 */
+	int		 conn;		/* its connection, or -1 */
+	int		 last;		/* it is told to go after that */
+	uint64_t	 cookie;	/* of conn */
+	uint64_t	 hungup;	/* that cookie's client had, see pool_full() */
+	unsigned char	 said[2 * sizeof(uint64_t)]; /* what it wrote back */
+	size_t		 saidlen;
+	uint64_t	 served;	/* connections it has finished */
+	int64_t		 started;	/* time of fork(2) */
+	int64_t		 since;		/* time it entered its state */
+	int64_t		 due;		/* limit for its state, but IDLE, BUSY */
+	int		 reaped;	/* pid may be another process by now */
+};
+
+TAILQ_HEAD(workers, worker);
+
+#define NO_GEN		-1
 
 /*
- * Makes room for one more worker wherever each has a place, whether it still
- * has a slot or not.  Returns -1 with errno.
+ * A worker counts in n only if it is of the present generation, so that the
+ * workers of the one before, however slowly they leave, do not hold back those
+ * that are to replace them.
  */
-static int
-poll_reserve(void)
-{
-	size_t	 cap = polled.cap == 0 ? 16 : polled.cap * 2;
-	void	*p;
-
-	if (SLOT_WORKER + pool.total + 1 < polled.cap)
-		return 0;
-	if ((p = realloc(polled.fds, cap * sizeof(*polled.fds))) == NULL)
-		return -1;
-	polled.fds = p;
-	if ((p = realloc(polled.owner, cap * sizeof(*polled.owner))) == NULL)
-		return -1;
-	polled.owner = p;
-	if ((p = realloc(polled.ready, cap * sizeof(*polled.ready))) == NULL)
-		return -1;
-	polled.ready = p;
-	if ((p = realloc(polled.conns, cap * sizeof(*polled.conns))) == NULL)
-		return -1;
-	polled.conns = p;
-	if ((p = realloc(listener.conns,
-	    cap * sizeof(*listener.conns))) == NULL)
-		return -1;
-	listener.conns = p;
-	if (polled.cap == 0) {
-		memset(polled.fds, 0, SLOT_WORKER * sizeof(*polled.fds));
-		polled.fds[SLOT_LISTENER].fd = -1;
-		polled.fds[SLOT_LISTENER].events = POLLIN;
-		polled.fds[SLOT_OUTPUT].fd = out.pipe[0];
-		polled.fds[SLOT_OUTPUT].events = POLLIN;
-		polled.n = polled.nhot = SLOT_WORKER;
-	}
-	polled.cap = cap;
-	return 0;
-}
-
-/* Exchanges two workers' slots. */
-static void
-poll_swap(size_t a, size_t b)
-{
-	struct pollfd	 pfd = polled.fds[a];
-	struct worker	*w = polled.owner[a];
-
-	polled.fds[a] = polled.fds[b];
-	polled.owner[a] = polled.owner[b];
-	polled.owner[a]->slot = a;
-	polled.fds[b] = pfd;
-	polled.owner[b] = w;
-	w->slot = b;
-}
-
-/* Has a worker polled in every turn. */
-static void
-poll_hot(struct worker *w)
-{
-	if (w->slot >= polled.nhot)
-		poll_swap(w->slot, polled.nhot++);
-}
-
-/* Has a worker polled only when all are. */
-static void
-poll_cold(struct worker *w)
-{
-	if (w->slot < polled.nhot)
-		poll_swap(w->slot, --polled.nhot);
-}
-
-/* Gives a worker a slot for fd, polled in every turn. */
-static void
-poll_add(struct worker *w, int fd)
-{
-	w->slot = polled.n++;
-	polled.owner[w->slot] = w;
-	polled.fds[w->slot].fd = fd;
-	polled.fds[w->slot].events = POLLIN;
-	polled.fds[w->slot].revents = 0;
-	poll_hot(w);
-}
-
-/* Takes a worker's slot away, if it has one. */
-static void
-poll_remove(struct worker *w)
-{
-	if (w->slot == 0)
-		return;
-	poll_cold(w);
-	poll_swap(w->slot, --polled.n);
-	w->slot = 0;
-}
-
-/*
- * ---------- The backlog and the connections that wait
- */
-
-/*
- * Puts right what a worker of the fixed pool may have changed on a listener
- * for all that share it: status flags, timeouts, the length of the backlog.
- * What shutdown(2) did cannot be undone, see listener_down().
- */
-static void
-listener_restore(int fd)
-{
-	struct timeval	 never = { 0, 0 };
-
-	if (fcntl(fd, F_SETFL, 0) == -1 ||
-	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &never,
-	    sizeof(never)) == -1 ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &never,
-	    sizeof(never)) == -1 ||
-	    listen(fd, opt.backlog) == -1)
-		logit(LOG_ERR, "cannot put the listening socket right: %s",
-		    strerror(errno));
-}
-
-/* Returns whether a worker of the fixed pool has shut a listener down. */
-static int
-listener_down(int fd)
-{
-	short	 events = 0;
-	char	 c;
-
-	/* Linux tells by poll(2), the others as the end of what can be read. */
-#ifdef POLLRDHUP
-	events = POLLRDHUP;
-#endif
-	return !opt.variable && (fd_ready(fd, events) == 1 ||
-	    recv(fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) == 0);
-}
-
-/* The backlog is empty, which ends an episode of saturation. */
-static void
-backlog_calm(void)
-{
-	if (listener.state == WARNED)
-		seen.saturation = now;
-	listener.state = CALM;
-}
-
-/*
- * Accepts a connection and returns it.  -1 if there is none, or if there is a
- * shortage: then it is tried again when a descriptor is closed, or after
- * SHORT_RETRY.
- */
-static int
-conn_accept(void)
-{
-	int	 conn;
-
-	do {
-		conn = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
-	} while (conn == -1 && (errno == EINTR || errno == ECONNABORTED));
-	if (conn != -1)
-		return conn;
-	if (errno == EAGAIN || errno == EWOULDBLOCK)
-		backlog_calm();
-	else {
-		listener.due = now + SHORT_RETRY;
-		if (episode(&seen.shortage))
-			logit(LOG_ERR, "cannot accept connections for now: %s",
-			    strerror(errno));
-	}
-	return -1;
-}
-
-/* Accepts a connection into listener.conns.  Returns 0 if it could not. */
-static int
-conn_queue(void)
-{
-	int	 conn;
-
-	if ((conn = conn_accept()) == -1)
-		return 0;
-	listener.conns[listener.nconns++] = conn;
-	return 1;
-}
-
-/* Takes the oldest connection out of listener.conns and returns it. */
-static int
-conn_next(void)
-{
-	int	 conn = listener.conns[0];
-
-	listener.nconns--;
-	memmove(listener.conns, listener.conns + 1,
-	    listener.nconns * sizeof(*listener.conns));
-	return conn;
-}
-
-/*
- * Puts a connection back in front of listener.conns.  There is always room:
- * each connection was accepted for a worker, and poll_reserve() made room for
- * as many as there ever were workers at a time.
- */
-static void
-conn_keep(int conn)
-{
-	memmove(listener.conns + 1, listener.conns,
-	    listener.nconns * sizeof(*listener.conns));
-	listener.conns[0] = conn;
-	listener.nconns++;
-}
-
-/*
- * ---------- A worker: its state, its start, its end
- */
+static struct {
+	struct workers	 q[NSTATES];	/* all; IDLE: the last used first */
+	size_t		 n[NSTATES];	/* of the present generation */
+	size_t		 total;		/* workers not yet reaped */
+	int		 gen;		/* the present one; 0: none yet */
+	int		 renewing;	/* the one before still serves */
+	size_t		 fresh;		/* first workers yet to be started, */
+	size_t		 awaited;	/* and yet to execute prog */
+	int64_t		 start_due;	/* shortage: no start before then */
+} pool;
 
 /* Puts a worker on a state's queue; only the present generation is counted. */
 static void
@@ -990,12 +584,6 @@ worker_state(struct worker *w, enum state st)
 {
 	queue_remove(w);
 	queue_insert(w, st);
-	if (w->ctl == -1)
-		return;
-	if (st == BUSY || st == DRAIN)
-		poll_hot(w);
-	else
-		poll_cold(w);
 }
 
 /* Returns the worker with that process id, or NULL. */
@@ -1012,6 +600,157 @@ worker_find(pid_t pid)
 	return NULL;
 }
 
+/* Says how a worker with this wait status ended.  Returns static memory. */
+static const char *
+cause(int ws)
+{
+	static char	 buf[80];
+
+	if (WIFSIGNALED(ws))
+		(void)snprintf(buf, sizeof(buf), "was killed by signal %d (%s)",
+		    WTERMSIG(ws), strsignal(WTERMSIG(ws)));
+	else
+		(void)snprintf(buf, sizeof(buf), "exited with status %d",
+		    WEXITSTATUS(ws));
+	return buf;
+}
+
+/* Says how long a worker has lived.  Returns static memory. */
+static const char *
+lifetime(const struct worker *w)
+{
+	static char	 buf[32];
+	int64_t		 age = now - w->started;
+
+	(void)snprintf(buf, sizeof(buf), "%lld.%03d s",
+	    (long long)(age / SECOND), (int)(age % SECOND));
+	return buf;
+}
+
+/* Returns how many workers of any generation serve, or soon will. */
+static size_t
+pool_serving(void)
+{
+	struct worker	*w;
+	size_t		 n = 0;
+	int		 i;
+
+	for (i = STARTING; i <= BUSY; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
+			n += !w->last;
+	return n;
+}
+
+/*
+ * ---------- The connections that wait, and what is polled
+ */
+
+/*
+ * The listening socket.  With -r, a connection that finds no idle worker is
+ * accepted all the same if a worker is starting, or may be started, for it.
+ * It waits in conns, with the time at which it was accepted, and whichever
+ * worker is idle first gets it, so that no connection depends on a worker that
+ * may take long to initialise itself.  While that cannot be, connections wait
+ * in the backlog.
+ */
+static struct {
+	int		 fd;
+	int		 trial;		/* fixed: that of the worker on trial */
+	int		 backed;	/* somebody is in the backlog, we think */
+	int64_t		 full;		/* and nobody can take on, since then */
+	int		 told;		/* saturation was logged */
+	int64_t		 due;		/* shortage: no accept before then */
+	struct conn {
+		int	 fd;
+		int64_t	 since;
+	}		*conns;		/* the oldest first */
+	size_t		 nconns;
+} listener = { .fd = -1, .trial = -1, .full = NEVER };
+
+/*
+ * What is polled, collected anew in each turn: first what the manager itself
+ * has, then of each worker the pipe that tells that it was executed, later its
+ * control socket.  From nhot on these are the idle ones.
+ *
+ * The idle are left out while others are busy, because poll(2) asks each of
+ * what it is given: with 500 idle workers a request cost 55 us with them and
+ * 25 without.  They are polled when SETTLE has passed without an event; an
+ * idle worker has nothing to tell but its end, which SIGCHLD tells as well.
+ */
+enum { POLL_SIGNAL, POLL_LISTENER, POLL_OUTPUT, POLL_WORKER };
+static struct {
+	struct pollfd	*fds;
+	struct worker	**owner;	/* from POLL_WORKER on */
+	size_t		 n, nhot;
+	size_t		 cap;		/* room for so many, see poll_reserve() */
+	int		 calm;		/* the idle are polled */
+	int64_t		 settle;	/* when that begins */
+} polled = { .calm = 1 };
+
+/*
+ * Makes room wherever each worker may need some, for one more of them.  Twice
+ * as many connections may wait: those of workers that died before they had
+ * read them are back.  Returns -1 with errno.
+ */
+static int
+poll_reserve(void)
+{
+	size_t	 cap;
+	void	*p;
+
+	if (POLL_WORKER + pool.total + 1 < polled.cap)
+		return 0;
+	cap = polled.cap == 0 ? POLL_WORKER + opt.max + 16 : polled.cap * 2;
+	if ((p = realloc(polled.fds, cap * sizeof(*polled.fds))) == NULL)
+		return -1;
+	polled.fds = p;
+	if ((p = realloc(polled.owner, cap * sizeof(*polled.owner))) == NULL)
+		return -1;
+	polled.owner = p;
+	if ((p = realloc(listener.conns,
+	    2 * cap * sizeof(*listener.conns))) == NULL)
+		return -1;
+	listener.conns = p;
+	polled.cap = cap;
+	return 0;
+}
+
+/* Has a descriptor polled, -1 for none, of that worker or the manager. */
+static void
+poll_add(int fd, struct worker *w)
+{
+	polled.fds[polled.n].fd = fd;
+	polled.fds[polled.n].events = POLLIN;
+	polled.fds[polled.n].revents = 0;
+	polled.owner[polled.n++] = w;
+}
+
+/*
+ * ---------- A worker: its start and its end
+ */
+
+/* What a child reports when it cannot execute prog. */
+struct report {
+	int		 error;		/* errno */
+	char		 call[28];	/* what failed; empty: execve(2) */
+};
+
+/*
+ * A new signal goes in here and into signals(), or the end of turn(), and into
+ * SIGNALS in the manual.
+ */
+static const int caught[] = {
+	SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGCHLD, SIGUSR1,
+#ifdef SIGINFO
+	SIGINFO,
+#endif
+};
+static volatile sig_atomic_t got[NSIG];	/* came, and was not yet acted on */
+static int	 sigpipe[2];		/* makes poll(2) return for a signal */
+static sigset_t	 nomask;		/* for workers */
+static sigset_t	 allmask;		/* around fork(2) */
+static sigset_t	 ourmask;		/* lets in what is caught, and stops */
+
 /*
  * In the child: arranges what a worker inherits and executes prog, or writes a
  * report to ex.  in becomes its descriptor 0 and, with -r, ctl its control
@@ -1020,6 +759,7 @@ worker_find(pid_t pid)
 static void
 worker_child(int in, int ctl, int ex)
 {
+	struct worker	*w;
 	struct report	 rep;
 	struct sigaction sa;
 	const char	*call;
@@ -1035,16 +775,17 @@ worker_child(int in, int ctl, int ex)
 	fd_close(&start.fd);
 	if (opt.variable)
 		fd_close(&listener.fd);
-	for (i = SLOT_WORKER; i < polled.n; i++) {
-		fd_close(&polled.owner[i]->conn);
-		fd_close(&polled.owner[i]->ctl);
-	}
+	for (i = 0; i < NSTATES; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry) {
+			fd_close(&w->conn);
+			fd_close(&w->ctl);
+		}
 	for (i = 0; i < listener.nconns; i++)
-		fd_close(&listener.conns[i]);
+		fd_close(&listener.conns[i].fd);
 	/*
 	 * A process group of its own; a session, which cannot use the
 	 * terminal, only if there is a terminal: Linux gives each session a
-	 * share of the processor, which made the manager 15 % more expensive.
+	 * share of the processor, which costs a third of the throughput.
 	 */
 	TRY("process group", (terminal ? setsid() : setpgid(0, 0)) == -1);
 #ifdef __linux__
@@ -1062,8 +803,6 @@ worker_child(int in, int ctl, int ex)
 	/* Before unblocking, or a SIGTERM for this worker would be lost. */
 	memset(&sa, 0, sizeof(sa));
 	sigemptyset(&sa.sa_mask);
-	sa.sa_handler = SIG_DFL;
-	TRY("sigaction", sigaction(SIGPIPE, &sa, NULL) == -1);
 	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
 		/*
 		 * pkill(1) finds us by the manager's command line, which is
@@ -1088,44 +827,47 @@ fail:
 }
 
 /*
- * Starts a worker, in state TRIAL or STARTING.  Returns NULL with errno if
- * there is a shortage of descriptors, memory or processes.
+ * Starts a worker, in state TRIAL or STARTING.  Its times begin at its own
+ * fork(2), because the manager may have been stopped before that.  Returns NULL
+ * with errno if there is a shortage of descriptors, memory or processes.
  */
 static struct worker *
 worker_start(enum state st)
 {
 	struct worker	*w;
-	int		 ctl[2] = { -1, -1 }, ex[2] = { -1, -1 }, saved;
+	int		 ctl[2] = { -1, -1 }, ex[2] = { -1, -1 }, error = 0;
 
 	if (poll_reserve() == -1 || (w = calloc(1, sizeof(*w))) == NULL)
 		return NULL;
+	/* No handler is to run in the child. */
+	(void)sigprocmask(SIG_SETMASK, &allmask, NULL);
 	if ((opt.variable &&
 	    (socketpair(AF_UNIX, SOCK_STREAM, 0, ctl) == -1 ||
 	    fd_flags(ctl[0], O_NONBLOCK) == -1 ||
 	    fd_flags(ctl[1], 0) == -1)) || pipe(ex) == -1 ||
 	    fd_flags(ex[0], O_NONBLOCK) == -1 ||
-	    fd_flags(ex[1], 0) == -1 || (w->pid = fork()) == -1) {
-		saved = errno;
-		fd_close(&ctl[0]);
-		fd_close(&ctl[1]);
-		fd_close(&ex[0]);
-		fd_close(&ex[1]);
-		free(w);
-		errno = saved;
-		return NULL;
-	}
-	if (w->pid == 0)
-		worker_child(opt.variable ? nullfd : st == TRIAL ? trial.fd :
-		    listener.fd, ctl[1], ex[1]);
+	    fd_flags(ex[1], 0) == -1 || (w->pid = fork()) == -1)
+		error = errno;
+	else if (w->pid == 0)
+		worker_child(opt.variable ? nullfd : st == TRIAL ?
+		    listener.trial : listener.fd, ctl[1], ex[1]);
+	(void)sigprocmask(SIG_SETMASK, &ourmask, NULL);
 	fd_close(&ctl[1]);
 	fd_close(&ex[1]);
-	w->started = now;
-	w->due = now + EXEC_TIME;
+	if (error != 0) {
+		fd_close(&ctl[0]);
+		fd_close(&ex[0]);
+		free(w);
+		errno = error;
+		return NULL;
+	}
+	w->started = clock_ms();
+	w->due = w->started + EXEC_TIME;
+	(void)due(w->due);
 	w->gen = st == TRIAL ? NO_GEN : pool.gen;
 	w->conn = -1;
 	w->exec = ex[0];
 	w->ctl = ctl[0];
-	poll_add(w, w->exec);
 	queue_insert(w, st);
 	pool.total++;
 	logit(LOG_DEBUG, "worker %ld started%s", (long)w->pid,
@@ -1144,7 +886,6 @@ worker_cut(struct worker *w)
 		(void)shutdown(w->conn, SHUT_RDWR);
 		fd_close(&w->conn);
 	}
-	poll_remove(w);
 	fd_close(&w->exec);
 	fd_close(&w->ctl);
 }
@@ -1176,267 +917,9 @@ static void
 worker_stop(struct worker *w)
 {
 	worker_cut(w);
-	w->due = now + LEAVE_GRACE;
+	w->due = later(LEAVE_GRACE);
 	worker_state(w, LEAVING);
 	worker_kill(w, SIGTERM);
-}
-
-/*
- * ---------- Deaths: their count, their log, the doubt
- */
-
-/*
- * A worker died young.  That puts the program in doubt unless a trial passed
- * within TRIAL_VALID and none is under way.  A storm does so even then, but
- * not again within STORM_PAUSE.  If workers keep crashing young for ROW_LONG
- * although trials pass, that is logged once.
- */
-static void
-death_young(enum end end)
-{
-	if (now >= storm.died_due) {
-		storm.died_due = now + SECOND;
-		storm.died = 0;
-	}
-	storm.died++;
-	if (trial.w != NULL || now >= trial.valid)
-		trial.doubt = 1;
-	else if (storm.died >= STORM && now - trial.stormed >= STORM_PAUSE) {
-		trial.stormed = now;
-		trial.doubt = 1;
-	}
-	if (end == RECYCLED)
-		return;
-	if (now - storm.last >= ROW_GAP) {
-		storm.first = now;
-		storm.warned = 0;
-	}
-	storm.last = now;
-	if (!storm.warned && !trial.broken && !trial.doubt &&
-	    now - storm.first >= ROW_LONG) {
-		storm.warned = 1;
-		logit(LOG_WARNING, "workers have been dying within a second of "
-		    "their start for %d s, though trials pass: a request may "
-		    "be what kills them", ROW_LONG / SECOND);
-	}
-}
-
-/* Counts the end of a worker that was not on trial, here and nowhere else. */
-static void
-death_count(const struct worker *w, enum end end)
-{
-	if (end == ASKED)
-		return;
-	count.deaths++;
-	if (w->gen == pool.gen)
-		pool.vacant++;
-	if (now - w->started >= TRIAL_TIME || ending.begun)
-		return;
-	if (end == CRASHED && w->gen == pool.gen)
-		storm.owed++;
-	death_young(end);
-}
-
-/* Logs how many more deaths of a kind there were. */
-static void
-death_more(struct kind *k)
-{
-	size_t	 i;
-
-	if (k->more > 0)
-		logit(k->prio, "%u more worker%s %s", k->more,
-		    k->more == 1 ? "" : "s", k->key < 0 ?
-		    "could not be executed" : cause(k->key, k->more));
-	k->more = 0;
-	k->due = 0;
-	joint.more = 0;
-	for (i = 0; i < KINDS; i++)
-		joint.more |= joint.kinds[i].more > 0;
-}
-
-/*
- * Logs a death.  If one of the same kind, see joint, was logged less than a
- * second ago, it is counted, and logged at LOG_DEBUG only.
- */
-static void
-death_log(int key, int prio, const char *fmt, ...)
-{
-	struct kind	*k = NULL;
-	va_list		 ap;
-	size_t		 i;
-
-	for (i = 0; i < KINDS && prio != LOG_DEBUG; i++) {
-		if (now < joint.kinds[i].due && joint.kinds[i].key == key &&
-		    joint.kinds[i].prio == prio) {
-			joint.kinds[i].more++;
-			joint.more = 1;
-			prio = LOG_DEBUG;
-		} else if (k == NULL || joint.kinds[i].due < k->due)
-			k = &joint.kinds[i];
-	}
-	if (prio != LOG_DEBUG) {
-		death_more(k);
-		k->key = key;
-		k->prio = prio;
-		k->due = now + SECOND;
-	}
-	va_start(ap, fmt);
-	vlogit(prio, fmt, ap);
-	va_end(ap);
-}
-
-/* Returns the level at which the end of a worker is logged. */
-static int
-death_level(const struct worker *w, enum end end, int ws)
-{
-	if (w->failed)
-		return LOG_DEBUG;	/* why was logged already */
-	switch (end) {
-	case ASKED:
-		return WIFEXITED(ws) || WTERMSIG(ws) == SIGTERM ||
-		    WTERMSIG(ws) == SIGKILL ? LOG_DEBUG : LOG_ERR;
-	case RECYCLED:
-		return LOG_INFO;
-	case CRASHED:
-		break;
-	}
-	return LOG_ERR;
-}
-
-/*
- * Ends what a dead worker left in its process group, which may have the
- * client's connection or the listener.  A worker that recycled itself may
- * leave a process behind to finish a job.  The worker was reaped in this turn,
- * so its number is hardly anybody else's yet.
- */
-static void
-worker_leftovers(const struct worker *w, enum end end)
-{
-	if (w->gen == NO_GEN || ending.begun || end == CRASHED)
-		(void)kill(-w->pid, SIGKILL);
-	else if (end == ASKED)
-		(void)kill(-w->pid, SIGTERM);
-}
-
-/*
- * ---------- The pool: its size and its generations
- */
-
-/* Returns how many workers of the present generation take a place. */
-static size_t
-pool_count(void)
-{
-	return pool.n[STARTING] + pool.n[IDLE] + pool.n[BUSY] + pool.n[LOST];
-}
-
-/*
- * Returns how many there may be, with -r: N less those that were told to go and
- * have not gone yet, so that these do not pile up.
- */
-static size_t
-pool_places(void)
-{
-	size_t	 leaving = pool.n[LEAVING] + pool.n[KILLED];
-
-	return opt.max > leaving ? opt.max - leaving : 0;
-}
-
-/* Returns how many workers of any generation serve, or soon will. */
-static size_t
-pool_serving(void)
-{
-	struct worker	*w;
-	size_t		 n = 0;
-	int		 i;
-
-	for (i = STARTING; i <= BUSY; i++)
-		TAILQ_FOREACH(w, &pool.q[i], entry)
-			n++;
-	return n;
-}
-
-/* Counts a worker that joined the pool as a restart if one had died. */
-static void
-pool_restarted(void)
-{
-	if (pool.vacant > 0) {
-		pool.vacant--;
-		count.restarts++;
-	}
-}
-
-/* Returns whether the limit on storms is reached, until storm.due. */
-static int
-storm_full(void)
-{
-	return storm.made >= STORM && now < storm.due;
-}
-
-/*
- * Returns when the next worker may be started in a pool of so many places: a
- * time that may have passed, or INT64_MAX for never.  Of the n workers the
- * limit on storms keeps as many places vacant as crashed, and no more.
- */
-static int64_t
-pool_when(size_t places)
-{
-	if (ending.begun || pool.gen == 0 || trial.broken ||
-	    pool_count() >= places)
-		return INT64_MAX;
-	if (storm_full() && storm.owed > 0 &&
-	    pool_count() + storm.owed >= opt.min)
-		return storm.due > pool.start_due ? storm.due : pool.start_due;
-	return pool.start_due;
-}
-
-/*
- * Lets workers of old generations go until keep of them are left: the busy
- * after their request, all others at once.  Workers that are LOST stay, because
- * SIGCHLD is about to tell why.  Returns how many were busy.
- */
-static size_t
-pool_release(size_t keep)
-{
-	struct worker	*w, *next;
-	size_t		 busy = 0, old;
-	int		 i;
-
-	old = pool_serving() - pool.n[STARTING] - pool.n[IDLE] - pool.n[BUSY];
-	for (i = STARTING; i <= BUSY; i++)
-		TAILQ_FOREACH_SAFE(w, &pool.q[i], entry, next) {
-			if (w->gen == pool.gen || old <= keep)
-				continue;
-			old--;
-			if (w->state == BUSY) {
-				worker_state(w, DRAIN);
-				busy++;
-			} else
-				worker_stop(w);
-		}
-	return busy;
-}
-
-/*
- * Begins a new generation, which has no worker yet: pool_fill() starts its
- * workers.  The one before serves until all of these have executed prog.
- * Workers of a fixed pool that have not left since an earlier reload are
- * killed.
- */
-static void
-pool_renew(void)
-{
-	struct worker	*w;
-
-	while (!opt.variable && (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
-		worker_kill(w, SIGKILL);
-	if (!opt.variable)
-		listener_restore(listener.fd);
-	output_restore();
-	pool.gen++;
-	memset(pool.n, 0, sizeof(pool.n));
-	pool.vacant = storm.owed = 0;
-	pool.renewing = 1;
-	pool.awaited = opt.min;
 }
 
 /*
@@ -1444,24 +927,24 @@ pool_renew(void)
  */
 
 /*
- * Kills all workers that were told to go, or are lost, and logs how many.
- * Returns whether there were any; these have KILL_GRACE to end.
+ * Kills all workers that are not killed yet, once all were told to go, and logs
+ * how many.  Returns whether there were any; these have KILL_GRACE to end.
  */
 static int
 kill_all(void)
 {
 	struct worker	*w;
 	size_t		 n = 0;
+	int		 i;
 
-	while ((w = TAILQ_FIRST(&pool.q[DRAIN])) != NULL ||
-	    (w = TAILQ_FIRST(&pool.q[LOST])) != NULL ||
-	    (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL) {
-		worker_kill(w, SIGKILL);
-		n++;
-	}
+	for (i = 0; i < KILLED; i++)
+		while ((w = TAILQ_FIRST(&pool.q[i])) != NULL) {
+			worker_kill(w, SIGKILL);
+			n++;
+		}
 	if (n == 0)
 		return 0;
-	ending.due = now + KILL_GRACE;
+	ending.due = later(KILL_GRACE);
 	logit(LOG_WARNING, "%zu worker%s had to be killed", n,
 	    n == 1 ? "" : "s");
 	return 1;
@@ -1480,45 +963,31 @@ stop(int status, int64_t grace)
 
 	ending.begun = 1;
 	ending.status = status;
-	ending.due = now + grace;
-	trial.w = NULL;
-	while ((w = TAILQ_FIRST(&pool.q[IDLE])) != NULL ||
-	    (w = TAILQ_FIRST(&pool.q[LOST])) != NULL ||
-	    (w = TAILQ_FIRST(&pool.q[STARTING])) != NULL ||
-	    (w = TAILQ_FIRST(&pool.q[TRIAL])) != NULL)
-		worker_stop(w);
-	while ((w = TAILQ_FIRST(&pool.q[BUSY])) != NULL)
-		worker_state(w, DRAIN);
+	ending.due = later(grace);
+	for (i = TRIAL; i <= LOST; i++)
+		while (i != BUSY && (w = TAILQ_FIRST(&pool.q[i])) != NULL)
+			worker_stop(w);
+	TAILQ_FOREACH(w, &pool.q[BUSY], entry)
+		w->last = 1;
 	for (i = 0; i < listener.nconns; i++)
-		fd_close(&listener.conns[i]);
+		fd_close(&listener.conns[i].fd);
 	listener.nconns = 0;
 	/* The workers of a fixed pool have the listener open as well. */
 	if (!opt.variable)
 		(void)shutdown(listener.fd, SHUT_RDWR);
 	fd_close(&listener.fd);
-	fd_close(&trial.fd);
+	fd_close(&listener.trial);
 }
 
-/*
- * Ends the manager when there is no worker left to wait for.  After a failed
- * start with -d this waits until start_wait() has removed the socket.
- */
-static void
+/* Ends the manager when there is no worker left to wait for. */
+static void __dead
 finish(void)
 {
-	int	 i;
-
 	/* Nothing else is to be done, so the log may take its time. */
 	log_patience(SECOND);
-	output_dropped();
-	for (i = 0; i < KINDS; i++)
-		death_more(&joint.kinds[i]);
+	limits_tell(1);
 	if (start.done)
 		logit(LOG_INFO, "stopped");
-	fd_close(&start.fd);
-	if (start.waiter != -1)
-		while (waitpid(start.waiter, NULL, 0) == -1 && errno == EINTR)
-			continue;
 	exit(ending.status);
 }
 
@@ -1535,11 +1004,10 @@ finish_late(void)
 	if (kill_all())
 		return;
 	/* The last of them may have been killed for another reason. */
-	if ((w = TAILQ_LAST(&pool.q[KILLED], workers)) != NULL &&
-	    now < w->since + KILL_GRACE) {
-		ending.due = w->since + KILL_GRACE;
+	w = TAILQ_LAST(&pool.q[KILLED], workers);
+	ending.due = w->since + KILL_GRACE;
+	if (!due(ending.due))
 		return;
-	}
 	logit(LOG_ERR, "%zu worker%s left behind: not ended by SIGKILL within "
 	    "%d s", pool.total, pool.total == 1 ? "" : "s",
 	    KILL_GRACE / SECOND);
@@ -1568,7 +1036,7 @@ fatal(const char *fmt, ...)
 static void
 start_fail(const char *why)
 {
-	output_show();
+	output_drain();
 	ending.status = 1;
 	logit(LOG_ERR, "%s", why);
 	stop(1, FAIL_GRACE);
@@ -1587,198 +1055,352 @@ worker_short(int error)
 	    strerror(error));
 	if (!start.done)
 		start_fail(why);
-	else if (episode(&seen.nofork))
+	else if (limit(NO_WORKER))
 		logit(LOG_ERR, "%s, serving with %zu", why, pool_serving());
 }
 
 /*
- * A worker of the fixed pool has ended.  If one has shut the listener down, no
- * client can connect any more, and that cannot be mended from inside the jail.
+ * ---------- The trial: what is known of the program
+ */
+
+/*
+ * Whether the program works is asked of a worker that no client can reach,
+ * never of those that serve.
+ *
+ * 1. A worker that dies young either cannot start, or died of a request.  Only
+ *    the first is a reason to refuse a start, to keep the old workers at a
+ *    reload, or to wait before the next is started.  Taken for the first, the
+ *    second would let one bad request, or workers that recycle themselves as
+ *    they should, take the service down.
+ * 2. Nobody can tell the two apart by looking at the death: in a fixed pool
+ *    we do not even see the connections.
+ *
+ * So there is at most one worker on trial.  It is started for a new generation
+ * (a start, a SIGHUP), or because the program is in DOUBT (a worker died
+ * young) or BROKEN (a trial failed, or a worker could not be executed), when
+ * only workers on trial are started until one passes.  It passes when it has
+ * lived for TRIAL_TIME, and stays on trial until it was reaped or has joined
+ * the pool, so that a system with room for n workers and one more is enough.
+ * In the fixed pool its listening socket is of the same kind but has no name,
+ * and it is told to go when it has passed.
+ *
+ * Where there is room for n workers only, the one on trial may fail because the
+ * pool is whole.  So while the program is in doubt, the failure is called one
+ * when the next worker dies young, or when the pool is not whole in time.
+ */
+static struct {
+	struct worker	*w;		/* the worker on trial, or NULL */
+	int		 renews;	/* it is for a new generation */
+	int		 passed;	/* it passed and is to leave */
+	int		 asked;		/* one for a new generation is wanted */
+	enum { GOOD, DOUBT, BROKEN } prog;
+	int64_t		 due;		/* no other trial before then */
+	int64_t		 delay;		/* BROKEN: pause before the next */
+	char		 why[1024];	/* DOUBT: how one has failed, or empty */
+} trial;
+
+/* The program works: a trial has passed, or the pool is whole. */
+static void
+trial_good(const char *how)
+{
+	if (trial.prog == BROKEN)
+		logit(LOG_INFO, "workers are started again: %s", how);
+	trial.prog = GOOD;
+	trial.due = now + TRIAL_VALID;
+	limits[STORM].n = 0;
+}
+
+/* The program does not work, and why. */
+static void
+trial_broken(const char *why)
+{
+	if (trial.prog != BROKEN)
+		trial.delay = RETRY_MIN;
+	else if ((trial.delay *= 2) > RETRY_MAX)
+		trial.delay = RETRY_MAX;
+	trial.prog = BROKEN;
+	trial.due = later(trial.delay);
+	logit(LOG_ERR, "no new workers for now: %s; next trial in %lld ms",
+	    why, (long long)trial.delay);
+}
+
+/*
+ * A worker died young.  In a storm of that the next trial is at once, else when
+ * TRIAL_VALID is over.
  */
 static void
-listener_check(void)
+trial_doubt(int storm)
 {
-	static const char why[] = "a worker has shut down the listening "
-	    "socket, which all workers share";
-
-	if (ending.begun || !listener_down(listener.fd))
-		return;
-	if (!start.done)
-		start_fail(why);
-	else {
-		logit(LOG_ERR, "%s: stopping", why);
-		stop(1, LEAVE_GRACE);
-	}
+	if (trial.prog == GOOD) {
+		trial.prog = DOUBT;
+		trial.why[0] = '\0';
+	} else if (trial.prog == DOUBT && trial.why[0] != '\0')
+		trial_broken(trial.why);
+	if (storm && trial.prog == DOUBT)
+		trial.due = now;
 }
 
 /*
- * ---------- The trial
- */
-
-/*
- * Returns the worker of an earlier trial that was not executed and has not
- * ended yet, or NULL.
- */
-static struct worker *
-trial_hung(void)
-{
-	struct worker	*w;
-
-	TAILQ_FOREACH(w, &pool.q[KILLED], entry)
-		if (w->gen == NO_GEN && w->failed)
-			return w;
-	return NULL;
-}
-
-/*
- * Returns when the next trial is to begin, or INT64_MAX for never.  One whose
- * worker hangs in execve(2), even after SIGKILL, must not be followed by more.
- */
-static int64_t
-trial_when(void)
-{
-	if (trial.w != NULL || !start.done || ending.begun ||
-	    trial_hung() != NULL)
-		return INT64_MAX;
-	if (trial.asked)
-		return now;
-	if (trial.broken)
-		return trial.next;
-	return trial.doubt ? trial.next : INT64_MAX;
-}
-
-/*
- * The trial has passed.  With -r its worker joins the pool if that is short of
- * n, or connections wait, else it is told to go.  In the fixed pool it has gone
- * or was killed; if it has shut down its listener, which a worker of the pool
- * would do to the one that all share, the trial has failed after all.
- */
-static void
-trial_pass(void)
-{
-	struct worker	*w = trial.w;
-	int		 waits;
-
-	if (listener_down(trial.fd)) {
-		trial_fail("worker %ld of %.300s shut down the listening "
-		    "socket, which workers share", (long)w->pid, opt.prog[0]);
-		return;
-	}
-	logit(LOG_DEBUG, "worker %ld passed its trial", (long)w->pid);
-	trial.w = NULL;
-	trial.valid = now + TRIAL_VALID;
-	if (trial.broken) {
-		trial.broken = 0;
-		storm.owed = storm.made = 0;
-		logit(LOG_INFO, "workers are started again: a trial passed");
-	}
-	trial.doubt = 0;
-	if (trial.renews)
-		pool_renew();
-	if (!opt.variable)
-		return;
-	waits = listener.nconns > 0 || listener.state >= SATURATED;
-	if (pool_count() >= opt.min &&
-	    (!waits || pool_count() >= pool_places())) {
-		worker_stop(w);
-		return;
-	}
-	queue_remove(w);
-	w->gen = pool.gen;
-	queue_insert(w, IDLE);
-	poll_cold(w);
-	if (pool.awaited > 0)
-		pool.awaited--;
-	pool_restarted();
-}
-
-/*
- * The trial failed, and why.  A start fails; a reload leaves the old workers;
- * a program that was in doubt is broken from now on, until a trial passes.
+ * The trial failed, and why.  A start fails; a reload leaves the old workers.
+ * A worker that hangs stays on trial until it is reaped: without trials, each
+ * vacant place would take one more.
  */
 static void
 trial_fail(const char *fmt, ...)
 {
 	struct worker	*w = trial.w;
 	va_list		 ap;
-	char		 why[1024], next[64] = "";
+	char		 why[sizeof(trial.why)];
+	int		 hangs = w != NULL && w->exec != -1;
 
 	va_start(ap, fmt);
 	(void)vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	trial.w = NULL;
-	if (w != NULL)
+	if (w != NULL && !w->reaped)
 		worker_kill(w, SIGKILL);
 	if (!start.done) {
 		start_fail(why);
 		return;
 	}
-	if (trial.broken || (trial.doubt && w != NULL)) {
-		if (!trial.broken)
-			trial.delay = RETRY_MIN;
-		else if ((trial.delay *= 2) > RETRY_MAX)
-			trial.delay = RETRY_MAX;
-		trial.broken = 1;
-		trial.doubt = 0;
-		trial.next = now + trial.delay;
-		(void)snprintf(next, sizeof(next), "; next trial in %lld ms",
-		    (long long)trial.delay);
+	if (trial.renews)
+		logit(LOG_ERR, "reload failed, the old workers stay: %s", why);
+	if (trial.prog == BROKEN || hangs ||
+	    (trial.prog == DOUBT && trial.why[0] != '\0'))
+		trial_broken(why);
+	else if (trial.prog == DOUBT) {
+		(void)strlcpy(trial.why, why, sizeof(trial.why));
+		trial.due = later(DOUBT_TIME);
 	}
-	if (trial.renews || trial.broken)
-		logit(LOG_ERR, "%s: %s%s", trial.renews ?
-		    "reload failed, the old workers stay" :
-		    "no new workers for now", why, next);
+	trial.renews = 0;
 }
 
 /*
- * Puts a worker on trial: for a new generation if the start or a SIGHUP asks
- * for one, else because the program is in doubt or broken.
+ * ---------- The pool: its size and its generations
+ */
+
+/*
+ * Returns how many workers of the present generation are missing to so many.
+ * Against N count those as well that were released and have not gone yet, so
+ * that these do not pile up.
+ */
+static size_t
+pool_missing(size_t places)
+{
+	size_t	 n = pool.n[STARTING] + pool.n[IDLE] + pool.n[BUSY] +
+	    pool.n[LOST];
+
+	if (places > opt.min)
+		n += pool.n[LEAVING] + pool.n[KILLED];
+	return n < places ? places - n : 0;
+}
+
+/* Returns how many of these may be started now. */
+static size_t
+pool_vacant(size_t places)
+{
+	if (pool_missing(places) == 0 || ending.begun || pool.gen == 0 ||
+	    trial.prog == BROKEN || limit_full(STORM) || !due(pool.start_due))
+		return 0;
+	return pool_missing(places);
+}
+
+/* Counts a worker that joins the pool, not to make it grow, as a restart. */
+static void
+pool_joined(int grows)
+{
+	if (pool.fresh > 0)
+		pool.fresh--;
+	else if (!grows)
+		count.restarts++;
+}
+
+/*
+ * Lets workers of old generations go until keep of them are left: the busy
+ * after their request, all others at once.  Workers that are LOST stay, because
+ * SIGCHLD is about to tell why.  Returns how many were busy.
+ */
+static size_t
+pool_release(size_t keep)
+{
+	struct worker	*w, *next;
+	size_t		 busy = 0, old;
+	int		 i;
+
+	old = pool_serving() - pool.n[STARTING] - pool.n[IDLE] - pool.n[BUSY];
+	for (i = STARTING; i <= BUSY; i++)
+		TAILQ_FOREACH_SAFE(w, &pool.q[i], entry, next) {
+			if (w->gen == pool.gen || w->last || old <= keep)
+				continue;
+			old--;
+			if (w->state == BUSY) {
+				w->last = 1;
+				busy++;
+			} else
+				worker_stop(w);
+		}
+	return busy;
+}
+
+/*
+ * Puts right what a worker may have changed for all that share it: on the pipe
+ * for output O_NONBLOCK, by which the next ones would lose some, and on the
+ * listener of a fixed pool status flags, timeouts and the length of the
+ * backlog.  What shutdown(2) did to it cannot be undone.
  */
 static void
-trial_begin(void)
+shared_restore(int fd)
 {
-	static const char down[] = "a program has shut down the listening "
-	    "socket for trials, restart kfcgi";
+	struct timeval	 never = { 0, 0 };
 
-	trial.renews = trial.asked;
-	trial.asked = trial.passed = 0;
-	trial.due = now + EXEC_TIME;
-	if (listener_down(trial.fd)) {
-		/* No other can be made in the jail. */
-		trial.doubt = trial.broken = 0;
-		trial.valid = now + TRIAL_VALID;
+	/* Cannot fail: the pipe is open. */
+	if (out.pipe[1] != -1)
+		(void)fcntl(out.pipe[1], F_SETFL, 0);
+	if (!opt.variable && (fcntl(fd, F_SETFL, 0) == -1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &never,
+	    sizeof(never)) == -1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &never,
+	    sizeof(never)) == -1 || listen(fd, opt.backlog) == -1))
+		logit(LOG_ERR, "cannot put the listening socket right: %s",
+		    strerror(errno));
+}
+
+/*
+ * Begins a new generation, which has no worker yet: pool_fill() starts its
+ * workers.  The one before serves until all of these have executed prog.
+ * Workers of a fixed pool that have not left since an earlier reload are
+ * killed.
+ */
+static void
+pool_renew(void)
+{
+	struct worker	*w;
+
+	while (!opt.variable && (w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
+		worker_kill(w, SIGKILL);
+	shared_restore(listener.fd);
+	pool.gen++;
+	memset(pool.n, 0, sizeof(pool.n));
+	pool.renewing = 1;
+	pool.fresh = pool.awaited = opt.min;
+}
+
+/*
+ * ---------- The trial: its course
+ */
+
+/*
+ * Returns whether n workers serve who are no longer young, and nobody waits for
+ * one more.
+ */
+static int
+pool_whole(void)
+{
+	struct worker	*w;
+	size_t		 n = 0;
+	int		 i;
+
+	for (i = IDLE; i <= BUSY; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
+			n += w->gen == pool.gen &&
+			    now - w->started >= TRIAL_TIME;
+	return n >= opt.min && (!opt.variable || (listener.nconns == 0 &&
+	    fd_ready(listener.fd, POLLIN) == 0));
+}
+
+/*
+ * The worker on trial has lived for TRIAL_TIME: the trial has passed.  With -r
+ * the worker joins the pool if that begins a new generation, is short of n, or
+ * somebody waits; else it is told to go, and what follows waits until it has
+ * gone.
+ */
+static void
+trial_pass(struct worker *w)
+{
+	int	 grows;
+
+	logit(LOG_DEBUG, "worker %ld passed its trial", (long)w->pid);
+	trial_good("a trial passed");
+	grows = !trial.renews && pool_missing(opt.min) == 0;
+	if (opt.variable && (!grows || (pool_missing(opt.max) > 0 &&
+	    listener.nconns > pool.n[STARTING]))) {
+		trial.w = NULL;
 		if (trial.renews)
-			trial_fail("%s", down);
-		else
-			logit(LOG_ERR, "workers are replaced without trials: "
-			    "%s", down);
+			pool_renew();
+		queue_remove(w);
+		w->gen = pool.gen;
+		queue_insert(w, IDLE);
+		if (pool.awaited > 0)
+			pool.awaited--;
+		pool_joined(grows);
 		return;
 	}
-	if (!opt.variable)
-		listener_restore(trial.fd);
-	if (trial.renews)
-		output_restore();
+	trial.passed = 1;
+	fd_close(&w->ctl);
+	w->due = later(TRIAL_GRACE);
+	worker_kill(w, SIGTERM);
+}
+
+/*
+ * Puts a worker on trial, for a new generation or not.  If there is a shortage,
+ * the program had no part in that, so a doubt stays.
+ */
+static void
+trial_begin(int renews)
+{
+	trial.renews = renews;
+	trial.passed = 0;
+	if (renews)
+		trial.asked = 0;
+	shared_restore(listener.trial);
 	if ((trial.w = worker_start(TRIAL)) != NULL)
 		return;
-	if (trial.renews || trial.broken)
+	if (renews || trial.prog == BROKEN)
 		trial_fail("cannot start a worker: %s", strerror(errno));
 	else {
-		/* The program had no part in that, so the doubt stays. */
-		trial.next = now + SHORT_RETRY;
+		trial.due = later(SHORT_RETRY);
 		worker_short(errno);
 	}
 }
 
-/* The worker on trial was reaped with status ws. */
+/*
+ * Begins a trial if one is due.  In doubt, the workers that are starting go
+ * first, in case there is room for n of them only.
+ */
+static void
+trial_next(void)
+{
+	if (trial.w != NULL || ending.begun)
+		return;
+	if (trial.asked && !pool.renewing)
+		trial_begin(1);
+	else if (start.done && trial.prog != GOOD && due(trial.due)) {
+		if (pool_whole())
+			trial_good("the pool is whole");
+		else if (trial.prog == BROKEN || pool.n[STARTING] == 0)
+			trial_begin(0);
+	}
+}
+
+/*
+ * The worker on trial was reaped with status ws.  What is left of its group has
+ * no client and goes, too.
+ */
 static void
 trial_dead(const struct worker *w, int ws)
 {
 	const char	*hint = "";
 
+	(void)kill(-w->pid, SIGKILL);
+	trial.w = NULL;
+	if (ending.begun)
+		return;
 	if (trial.passed) {
-		trial_pass();
+		if (trial.renews)
+			pool_renew();
 		return;
 	}
+	if (w->state == KILLED)		/* why was told then */
+		return;
 	if (WIFEXITED(ws) && WEXITSTATUS(ws) == 0)
 		hint = opt.variable ? ": does it speak what -r asks for?" :
 		    ": does it put itself into the background?";
@@ -1786,47 +1408,35 @@ trial_dead(const struct worker *w, int ws)
 		hint = ": OpenBSD ends a program so if its dynamic loader is "
 		    "missing in the jail";
 	trial_fail("worker %ld of %.300s %s, %s after its start%s",
-	    (long)w->pid, opt.prog[0], cause(ws, 1), lifetime(w), hint);
+	    (long)w->pid, opt.prog[0], cause(ws), lifetime(w), hint);
 }
 
 /*
- * ---------- What a worker says
+ * ---------- How a worker ends, or is lost
  */
 
-/* Says why a worker was not executed.  Returns static memory. */
-static const char *
-worker_excuse(const struct report *rep)
+/*
+ * A worker has ended unasked, or broke the protocol: counts that, here only.
+ * Dying young, it calls the program in doubt, and if it failed as well, may be
+ * one too many, see pool_vacant().  If such deaths go on for ROW_LONG although
+ * trials pass, that is logged once.
+ */
+static void
+death(const struct worker *w, int failed)
 {
-	static char	 buf[1024];
-	const char	*hint = "", *who = "";
-
-	if (rep->call[0] != '\0') {
-		(void)snprintf(buf, sizeof(buf), "cannot set up a worker: "
-		    "%s: %s", rep->call, strerror(rep->error));
-		return buf;
-	}
-	/* What prog_look() saw at the start holds for a start only. */
-	if (rep->error == ENOENT && start.done)
-		hint = ", or its interpreter or dynamic loader is missing "
-		    "in the jail";
-	else if (rep->error == ENOENT && start.progerr == 0)
-		hint = ": the file is there, but its interpreter or dynamic "
-		    "loader is missing in the jail";
-	else if (rep->error == ENOENT)
-		hint = ": the path is looked for inside the jail";
-	else if (rep->error == EACCES && start.progdir && !start.done)
-		hint = ": it is a directory";
-	else if (rep->error == EACCES) {
-		hint = " for user ";
-		who = opt.procuser;
-	} else if (rep->error == ETIMEDOUT)
-		hint = ": the file system does not answer";
-	else if (rep->error == ENOEXEC)
-		hint = ": neither a program for this system nor a script "
-		    "with #! and an interpreter";
-	(void)snprintf(buf, sizeof(buf), "cannot execute %.300s in %.300s: "
-	    "%s%s%s", opt.prog[0], opt.jail, strerror(rep->error), hint, who);
-	return buf;
+	count.deaths++;
+	if (ending.begun || w->gen != pool.gen ||
+	    now - w->started >= TRIAL_TIME)
+		return;
+	if (failed)
+		(void)limit(STORM);
+	trial_doubt(limit_full(STORM));
+	(void)limit(ROW);
+	if (trial.prog != BROKEN && now - limits[ROW].begin >= ROW_LONG &&
+	    limit(ROW_TOLD))
+		logit(LOG_WARNING, "workers have been dying within a second of "
+		    "their start for %d s, though trials pass: a request may "
+		    "be what kills them", ROW_LONG / SECOND);
 }
 
 /* Stops a worker that broke the protocol; what says how. */
@@ -1839,23 +1449,42 @@ worker_fault(struct worker *w, const char *what)
 		return;
 	}
 	logit(LOG_ERR, "worker %ld %s: stopped", (long)w->pid, what);
-	death_count(w, CRASHED);
+	death(w, 1);
 	worker_stop(w);
 }
 
-/* A worker could not be executed, for the reason in its report. */
+/* A worker was not executed, which no request can have caused. */
 static void
 worker_unexecuted(struct worker *w, const struct report *rep)
 {
-	w->failed = 1;
+	const char	*hint = "";
+	char		 why[1024];
+
+	/* What was seen at the start may have changed since. */
+	if (rep->error == ENOENT && start.done)
+		hint = ", or its interpreter or dynamic loader is missing in "
+		    "the jail";
+	else if (rep->error == ENOENT && start.there)
+		hint = ": the file is there, but its interpreter or dynamic "
+		    "loader is missing in the jail";
+	if (rep->call[0] != '\0')
+		(void)snprintf(why, sizeof(why), "cannot set up a worker: "
+		    "%s: %s", rep->call, strerror(rep->error));
+	else
+		(void)snprintf(why, sizeof(why), "cannot execute %.300s in "
+		    "%.300s as %.100s: %s%s", opt.prog[0], opt.jail,
+		    opt.procuser, rep->error == ETIMEDOUT ?
+		    "the file system does not answer" : strerror(rep->error),
+		    hint);
 	if (w == trial.w)
-		trial_fail("%s", worker_excuse(rep));
-	else if (!start.done && !ending.begun)
-		start_fail(worker_excuse(rep));
+		trial_fail("%s", why);
+	else if (w->state == STARTING && !start.done)
+		start_fail(why);
 	else if (w->state == STARTING) {
-		death_log(-rep->error, LOG_ERR, "%s", worker_excuse(rep));
-		/* No request can have caused that. */
-		trial.doubt = 1;
+		if (trial.prog != BROKEN)
+			trial_broken(why);
+		death(w, 1);
+		worker_kill(w, SIGKILL);
 	}
 }
 
@@ -1874,21 +1503,48 @@ worker_executed(struct worker *w)
 		return;
 	n = read(w->exec, &rep, sizeof(rep));
 	fd_close(&w->exec);
-	if (w->ctl == -1 || n == sizeof(rep))
-		poll_remove(w);
-	else
-		polled.fds[w->slot].fd = w->ctl;
-	if (n != sizeof(rep)) {
-		if (w == trial.w)
-			trial.due = now + TRIAL_TIME;
-		if (w->state != STARTING)
-			return;
+	if (n == sizeof(rep))
+		worker_unexecuted(w, &rep);
+	else if (w == trial.w)
+		w->due = later(TRIAL_TIME);
+	else if (w->state == STARTING) {
 		worker_state(w, IDLE);
 		if (w->gen == pool.gen && pool.awaited > 0)
 			pool.awaited--;
-		return;
 	}
-	worker_unexecuted(w, &rep);
+}
+
+/*
+ * A worker has not executed prog within EXEC_TIME: the file system may not
+ * answer.  But if the manager was stopped, it may have done so long ago.
+ */
+static void
+worker_stuck(struct worker *w)
+{
+	static const struct report late = { ETIMEDOUT, "" };
+
+	if (fd_ready(w->exec, POLLIN) == 1)
+		worker_executed(w);
+	else
+		worker_unexecuted(w, &late);
+}
+
+/*
+ * The limit of the worker on trial has come: it has lived for TRIAL_TIME, or
+ * has not executed prog within EXEC_TIME, or had passed and has not gone.
+ */
+static void
+trial_time(struct worker *w)
+{
+	if (trial.passed)
+		worker_kill(w, SIGKILL);
+	else if (w->exec != -1)
+		worker_stuck(w);
+	else if (opt.variable && w->ctl == -1)
+		trial_fail("worker %ld of %.300s closed its control socket",
+		    (long)w->pid, opt.prog[0]);
+	else
+		trial_pass(w);
 }
 
 /* A worker has written its cookie back: its connection is done with. */
@@ -1901,10 +1557,28 @@ worker_ack(struct worker *w)
 	listener.due = 0;
 	logit(LOG_DEBUG, "worker %ld is done with connection %llu",
 	    (long)w->pid, (unsigned long long)w->cookie);
-	if (w->state == DRAIN)
+	if (w->last)
 		worker_stop(w);
 	else
 		worker_state(w, IDLE);
+}
+
+/*
+ * Puts a connection that no worker has read back in front of those that wait.
+ * If so many came back that there is no room, it is closed.
+ */
+static void
+conn_keep(int conn)
+{
+	if (listener.nconns == 2 * polled.cap) {
+		(void)close(conn);
+		return;
+	}
+	memmove(listener.conns + 1, listener.conns,
+	    listener.nconns * sizeof(*listener.conns));
+	listener.conns[0].fd = conn;
+	listener.conns[0].since = now;
+	listener.nconns++;
 }
 
 /*
@@ -1921,8 +1595,8 @@ worker_lost(struct worker *w, int unread)
 		w->conn = -1;
 	}
 	worker_cut(w);
-	if (w->state == IDLE || w->state == BUSY || w->state == DRAIN) {
-		w->due = now + LOST_GRACE;
+	if (w->state == IDLE || w->state == BUSY) {
+		w->due = later(LOST_GRACE);
 		worker_state(w, LOST);
 	}
 }
@@ -1937,19 +1611,22 @@ worker_read(struct worker *w)
 	ssize_t	 n;
 
 	n = read(w->ctl, w->said + w->saidlen, sizeof(w->said) - w->saidlen);
-	if (n == -1 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n <= 0) {
+	switch (n) {
+	case -1:
+		if (errno == EAGAIN || errno == EINTR)
+			return 0;
 		/*
 		 * On Linux ECONNRESET says that our message was never read.
 		 * The BSDs do not say that, so there it may have been read.
 		 */
-		worker_lost(w, n == -1 && errno == ECONNRESET &&
-		    w->saidlen == 0);
+		worker_lost(w, errno == ECONNRESET && w->saidlen == 0);
+		return 0;
+	case 0:
+		worker_lost(w, 0);
 		return 0;
 	}
 	w->saidlen += n;
-	if (w->state != BUSY && w->state != DRAIN)
+	if (w->state != BUSY)
 		worker_fault(w, "wrote to its control socket unasked");
 	else if (w->saidlen > sizeof(w->cookie))
 		worker_fault(w, "wrote more than its cookie");
@@ -1961,6 +1638,201 @@ worker_read(struct worker *w)
 	}
 	return 1;
 }
+
+/*
+ * A worker was reaped with status ws.  First all is read that it wrote, since
+ * that decides what becomes of its connection.  Then what it left in its
+ * process group is ended, which may have the client's connection or the
+ * listener; only a worker that recycled itself may leave a process behind to
+ * finish a job.  Its number is hardly anybody else's yet.
+ */
+static void
+worker_dead(struct worker *w, int ws)
+{
+	int	 asked, failed, prio;
+
+	w->reaped = 1;
+	worker_executed(w);
+	while (w->ctl != -1 && worker_read(w))
+		continue;
+	worker_cut(w);		/* a child of it may hold the other ends */
+	output_drain();
+
+	asked = w->state == LEAVING || w->state == KILLED;
+	failed = !WIFEXITED(ws) || WEXITSTATUS(ws) != 0;
+	if (w == trial.w)
+		trial_dead(w, ws);
+	else {
+		if (asked)
+			prio = WIFEXITED(ws) || WTERMSIG(ws) == SIGTERM ||
+			    WTERMSIG(ws) == SIGKILL ? LOG_DEBUG : LOG_ERR;
+		else if (failed)
+			prio = limit(FAILURES) ? LOG_ERR : LOG_DEBUG;
+		else
+			prio = limit(RECYCLINGS) ? LOG_INFO : LOG_DEBUG;
+		logit(prio, opt.variable ?
+		    "worker %ld %s after %s, served %llu" :
+		    "worker %ld %s after %s", (long)w->pid, cause(ws),
+		    lifetime(w), (unsigned long long)w->served);
+		if (!asked)
+			death(w, failed);
+		if (ending.begun || (failed && !asked))
+			(void)kill(-w->pid, SIGKILL);
+		else if (asked)
+			(void)kill(-w->pid, SIGTERM);
+	}
+	/* A process has gone, and descriptors with it. */
+	listener.due = pool.start_due = 0;
+	queue_remove(w);
+	pool.total--;
+	free(w);
+}
+
+/* Reaps all children that have ended. */
+static void
+pool_reap(void)
+{
+	struct worker	*w;
+	pid_t		 pid;
+	int		 ws;
+
+	while ((pid = waitpid(-1, &ws, WNOHANG)) > 0)
+		if ((w = worker_find(pid)) != NULL)
+			worker_dead(w, ws);
+}
+
+/*
+ * ---------- The pool: who is started, let go, released
+ */
+
+/*
+ * Starts a worker for the pool.  Returns 0 if it could not: then a start
+ * fails, and else it is tried again after SHORT_RETRY, or when a worker has
+ * gone.  A reload may find no room for two generations: then only as many of
+ * the old stay as new ones are missing.
+ */
+static int
+pool_start(int grows)
+{
+	int	 error;
+
+	if (worker_start(STARTING) != NULL) {
+		pool_joined(grows);
+		return 1;
+	}
+	error = errno;
+	pool.start_due = later(SHORT_RETRY);
+	if (start.done && pool.renewing && pool_missing(opt.min) < opt.min)
+		(void)pool_release(pool_missing(opt.min));
+	worker_short(error);
+	return 0;
+}
+
+/*
+ * Starts workers that are missing to n, at most SLICE in a turn, so that
+ * connections are handed out meanwhile.
+ */
+static void
+pool_fill(void)
+{
+	int	 i;
+
+	for (i = 0; i < SLICE && pool_vacant(opt.min) > 0; i++)
+		if (!pool_start(0))
+			return;
+	if (i == SLICE)
+		wake = now;
+}
+
+/* The start has succeeded: tells start_wait(), leaves the caller's terminal. */
+static void
+start_report(void)
+{
+	int	 fd;
+
+	start.done = 1;
+	/* The log cannot tell that there is none. */
+	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT) == 1)
+		warnx("no syslogd: messages are lost unless -d shows them");
+	if (!opt.debug) {
+		/* Cannot fail: all these are open. */
+		for (fd = 0; fd < CONTROL_FD; fd++)
+			(void)dup2(nullfd, fd);
+		if (write(start.fd, "", 1) != 1) {
+			/* It was killed: a manager that nobody asked for. */
+			logit(LOG_ERR, "the starting process is gone: stopping");
+			stop(1, LEAVE_GRACE);
+			return;
+		}
+		fd_close(&start.fd);
+	}
+	logit(LOG_INFO, "started: %zu worker%s of %s in %s for %s", opt.min,
+	    opt.min == 1 ? "" : "s", opt.prog[0], opt.jail, opt.sockpath);
+}
+
+/*
+ * Lets the old generation go if all of the new one has been executed, and says
+ * that the reload, or the start, has succeeded.
+ */
+static void
+pool_renewed(void)
+{
+	size_t	 busy;
+
+	if (!pool.renewing || pool.awaited > 0 || ending.begun)
+		return;
+	pool.renewing = 0;
+	busy = pool_release(0);
+	if (!start.done)
+		start_report();
+	else
+		logit(LOG_INFO, "reloaded: %zu new worker%s, %zu of the old "
+		    "still busy", opt.min, opt.min == 1 ? "" : "s", busy);
+}
+
+/*
+ * Releases the workers above n that have been idle for -w, the one that was
+ * idle for longest first.  Those that are STARTING or LOST do not count.
+ */
+static void
+pool_shrink(void)
+{
+	struct worker	*w;
+
+	while (!ending.begun && !pool.renewing &&
+	    pool.n[IDLE] + pool.n[BUSY] > opt.min &&
+	    (w = TAILQ_LAST(&pool.q[IDLE], workers)) != NULL &&
+	    due(w->since + opt.waittime)) {
+		logit(LOG_DEBUG, "worker %ld released after %lld s of "
+		    "idleness", (long)w->pid,
+		    (long long)(now - w->since) / SECOND);
+		worker_stop(w);
+	}
+}
+
+/*
+ * Logs the line that SIGUSR1 and SIGINFO ask for, at the end of a turn of the
+ * loop, when dead workers have been replaced.
+ */
+static void
+status(void)
+{
+	size_t	 starting = pool.n[STARTING] + (trial.w != NULL);
+
+	got[SIGUSR1] = 0;
+	logit(LOG_INFO, "status: %zu %s, %zu busy, %zu leaving, %zu starting; "
+	    "min %zu, max %zu; %llu handed out, %llu death%s, %llu restart%s",
+	    pool.n[IDLE], opt.variable ? "idle" : "serving", pool.n[BUSY],
+	    pool.total - pool.n[IDLE] - pool.n[BUSY] - starting, starting,
+	    opt.min, opt.max, (unsigned long long)count.handed,
+	    (unsigned long long)count.deaths, count.deaths == 1 ? "" : "s",
+	    (unsigned long long)count.restarts,
+	    count.restarts == 1 ? "" : "s");
+}
+
+/*
+ * ---------- Connections: accepted, handed out, waiting
+ */
 
 /*
  * Hands a connection and a new cookie to an idle worker.  Returns 1 if the
@@ -2000,7 +1872,6 @@ worker_assign(struct worker *w, int conn)
 		w->cookie = cookie;
 		w->saidlen = 0;
 		w->conn = conn;
-		w->hungup = 0;
 		worker_state(w, BUSY);
 		logit(LOG_DEBUG, "worker %ld has connection %llu",
 		    (long)w->pid, (unsigned long long)cookie);
@@ -2015,503 +1886,210 @@ worker_assign(struct worker *w, int conn)
 		worker_fault(w, "does not read its control socket");
 		return 0;
 	}
-	listener.due = now + SHORT_RETRY;
-	if (episode(&seen.shortage))
+	listener.due = later(SHORT_RETRY);
+	if (limit(NO_CONN))
 		logit(LOG_ERR, "cannot hand out connections for now: %s",
 		    strerror(errno));
 	return -1;
 }
 
 /*
- * ---------- How a worker ends, or hangs
- */
-
-/*
- * A worker was reaped with status ws.  First all is read that it wrote, since
- * that decides what becomes of its connection; then its end is classified, and
- * counted and logged accordingly.
- */
-static void
-worker_dead(struct worker *w, int ws)
-{
-	enum end	 end;
-
-	w->reaped = 1;
-	worker_executed(w);
-	while (w->ctl != -1 && worker_read(w) > 0)
-		continue;
-	worker_cut(w);		/* a child of it may hold the other ends */
-	output_drain(OUTPUT_TURNS);
-	output_line();
-
-	if (w->state == LEAVING || w->state == KILLED)
-		end = ASKED;
-	else if (WIFEXITED(ws) && WEXITSTATUS(ws) == 0)
-		end = RECYCLED;
-	else
-		end = CRASHED;
-	worker_leftovers(w, end);
-	if (w == trial.w)
-		trial_dead(w, ws);
-	else {
-		death_count(w, end);
-		death_log(ws, death_level(w, end, ws), opt.variable ?
-		    "worker %ld %s after %s, served %llu" :
-		    "worker %ld %s after %s", (long)w->pid, cause(ws, 1),
-		    lifetime(w), (unsigned long long)w->served);
-		listener_check();
-	}
-	/* A process has gone, and descriptors with it. */
-	listener.due = pool.start_due = 0;
-	queue_remove(w);
-	pool.total--;
-	free(w);
-}
-
-/* Reaps all children that have ended. */
-static void
-pool_reap(void)
-{
-	struct worker	*w;
-	pid_t		 pid;
-	int		 ws;
-
-	while ((pid = waitpid(-1, &ws, WNOHANG)) > 0) {
-		if (pid == start.waiter)
-			start.waiter = -1;
-		else if ((w = worker_find(pid)) != NULL)
-			worker_dead(w, ws);
-	}
-}
-
-/*
- * A worker has not executed prog within EXEC_TIME: the file system may not
- * answer.
- */
-static void
-worker_stuck(struct worker *w)
-{
-	static const struct report stuck = { ETIMEDOUT, "" };
-
-	/* If we were stopped, it may have executed prog long ago. */
-	if (w->exec != -1 && fd_ready(w->exec, POLLIN) == 1) {
-		worker_executed(w);
-		return;
-	}
-	if (!w->failed) {
-		/* Without trials, each vacant place would take one more. */
-		trial.doubt = 1;
-		worker_unexecuted(w, &stuck);
-	}
-	if (w->state == STARTING) {
-		death_count(w, CRASHED);
-		worker_kill(w, SIGKILL);
-	}
-}
-
-/*
- * trial.due has come: the worker on trial has lived for TRIAL_TIME, or has not
- * executed prog within EXEC_TIME, or had passed and has not gone within
- * TRIAL_GRACE.
- */
-static void
-trial_time(void)
-{
-	struct worker	*w;
-
-	/* Its SIGCHLD may have been held back for SIGNAL_CHECK. */
-	pool_reap();
-	if ((w = trial.w) == NULL || now < trial.due)
-		return;
-	if (trial.passed) {
-		worker_kill(w, SIGKILL);
-		trial_pass();
-	} else if (w->exec != -1)
-		worker_stuck(w);
-	else if (opt.variable && w->ctl == -1)
-		trial_fail("worker %ld of %.300s closed its control socket",
-		    (long)w->pid, opt.prog[0]);
-	else if (opt.variable)
-		trial_pass();
-	else {
-		/* The pool may need the place that it takes. */
-		trial.passed = 1;
-		trial.due = now + TRIAL_GRACE;
-		worker_kill(w, SIGTERM);
-	}
-}
-
-/*
- * ---------- The pool: who is started, handed a connection, released
- */
-
-/*
- * Starts a worker for the pool.  Returns 0 if it could not: then a start
- * fails, and else it is tried again after SHORT_RETRY, or when a worker has
- * gone.  A reload may find no room for two generations: then only as many of
- * the old stay as new ones are missing.
+ * Returns whether a connection may be taken on: by an idle worker, or by one
+ * that is starting or may be started, if that is not for those that wait.
  */
 static int
-pool_start(void)
+conn_room(void)
 {
-	int	 error;
+	return !ending.begun && (!TAILQ_EMPTY(&pool.q[IDLE]) ||
+	    listener.nconns < pool.n[STARTING] ||
+	    listener.nconns - pool.n[STARTING] < pool_vacant(opt.max));
+}
 
-	if (worker_start(STARTING) == NULL) {
-		error = errno;
-		pool.start_due = now + SHORT_RETRY;
-		if (start.done && pool.renewing && pool_count() > 0)
-			(void)pool_release(opt.min > pool_count() ?
-			    opt.min - pool_count() : 0);
-		worker_short(error);
-		return 0;
-	}
-	pool_restarted();
-	if (storm.owed > 0 && !storm_full()) {
-		if (now >= storm.due) {
-			storm.due = now + SECOND;
-			storm.made = 0;
-		}
-		storm.owed--;
-		storm.made++;
-	}
-	return 1;
+/* Nobody is in the backlog any more, which ends an episode of saturation. */
+static void
+conn_calm(void)
+{
+	if (listener.told)
+		(void)limit(SATURATION);
+	listener.backed = listener.told = 0;
+	listener.full = NEVER;
 }
 
 /*
- * Starts workers that are missing to n, at most SLICE in a turn, so that
- * connections are handed out meanwhile.
+ * Accepts the next connection into conns, which has room for twice as many as
+ * there may be workers.  In a shortage that is tried again when a descriptor
+ * is closed, or after SHORT_RETRY.  Whether there is one more is asked by
+ * poll(2), because on Linux an accept4(2) in vain costs 3 us, and a poll(2)
+ * 0.2; but if nobody could take on before, nearly always there is.
  */
 static void
-pool_fill(void)
+conn_accept(void)
 {
-	int	 i;
+	int	 conn;
 
-	for (i = 0; i < SLICE && now >= pool_when(opt.min); i++)
-		if (!pool_start())
-			return;
-}
-
-/* The start has succeeded: tells start_wait(), leaves the caller's terminal. */
-static void
-start_report(void)
-{
-	int	 fd;
-
-	start.done = 1;
-	/* The log cannot tell that there is none. */
-	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT))
-		warnx("no syslogd: messages are lost unless -d shows them");
-	/* Cannot fail: all these are open. */
-	if (!opt.debug)
-		for (fd = 0; fd < CONTROL_FD; fd++)
-			(void)dup2(nullfd, fd);
-	if (write(start.fd, "", 1) == 1)
-		logit(LOG_INFO, "started: %zu worker%s of %s in %s for %s",
-		    opt.min, opt.min == 1 ? "" : "s", opt.prog[0], opt.jail,
-		    opt.sockpath);
+	do {
+		conn = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
+	} while (conn == -1 && (errno == EINTR || errno == ECONNABORTED));
+	if (conn != -1) {
+		listener.conns[listener.nconns].fd = conn;
+		listener.conns[listener.nconns++].since = now;
+		if (listener.full == NEVER &&
+		    fd_ready(listener.fd, POLLIN) == 0)
+			conn_calm();
+	} else if (errno == EAGAIN || errno == EWOULDBLOCK)
+		conn_calm();
 	else {
-		/* It was killed.  A manager that nobody asked for must end. */
-		logit(LOG_ERR, "the starting process is gone: stopping");
-		stop(1, LEAVE_GRACE);
+		listener.due = later(SHORT_RETRY);
+		if (limit(NO_CONN))
+			logit(LOG_ERR, "cannot accept connections for now: %s",
+			    strerror(errno));
 	}
-	fd_close(&start.fd);
 }
 
 /*
- * Lets the old generation go if all of the new one has been executed, and says
- * that the reload, or the start, has succeeded.
+ * Nobody can take on a connection, and some are in the backlog.  If that lasts
+ * because all N workers are busy, it is logged.  A busy worker whose client has
+ * hung up is about to be idle, and that client may be the one who waits; it is
+ * given until the next look.
  */
 static void
-pool_renewed(void)
-{
-	size_t	 busy;
-
-	if (!pool.renewing || pool.awaited > 0 || ending.begun)
-		return;
-	pool.renewing = 0;
-	busy = pool_release(0);
-	if (!start.done)
-		start_report();
-	else
-		logit(LOG_INFO, "reloaded: %zu new worker%s, %zu of the old "
-		    "still busy", opt.min, opt.min == 1 ? "" : "s", busy);
-}
-
-/*
- * Notes whose client has hung up, and returns how many busy workers are about
- * to be idle: their client has closed the connection, but their cookie is not
- * back yet.  A worker whose client did so more than LEFT_TIME ago is busy with
- * something.
- */
-static size_t
-pool_returning(void)
+pool_full(void)
 {
 	struct worker	*w;
-	size_t		 i, n = 0, returning = 0;
+	int		 returning = 0;
 
-	TAILQ_FOREACH(w, &pool.q[BUSY], entry) {
-		polled.conns[n].fd = w->conn;
-		polled.conns[n].events = polled.conns[n].revents = 0;
-		n++;
+	if (listener.full == NEVER)
+		listener.full = now;
+	if (listener.told || pool_missing(opt.max) > 0 ||
+	    !due(listener.full + FULL_TIME))
+		return;
+	if (fd_ready(listener.fd, POLLIN) == 0) {
+		conn_calm();
+		return;
 	}
-	if (poll(polled.conns, n, 0) <= 0)
-		return 0;
-	i = 0;
 	TAILQ_FOREACH(w, &pool.q[BUSY], entry)
-		if (polled.conns[i++].revents & POLLHUP) {
-			if (w->hungup == 0)
-				w->hungup = now;
-			/* A first request may take who knows how long. */
-			returning += w->served > 0 &&
-			    now - w->hungup < LEFT_TIME;
+		if (w->hungup != w->cookie && fd_ready(w->conn, 0) == 1) {
+			w->hungup = w->cookie;
+			returning = 1;
 		}
-	return returning;
+	if (returning) {
+		listener.full = now;
+		(void)later(FULL_TIME);
+		return;
+	}
+	listener.told = 1;
+	if (limit(SATURATION))
+		logit(LOG_WARNING, "all %zu workers are busy and connections "
+		    "wait: -N may be too low", opt.max);
 }
 
 /*
- * Connections wait and no worker is idle.  For each worker that is being
- * started one connection is accepted into listener.conns; whichever worker is
- * idle first gets it, so that no connection depends on a worker that may take
- * long to initialise itself.  One more worker is started, at most one in a
- * turn, unless a busy one is about to be idle: a client may be back with its
- * next request before its worker is, and two clients are no reason for a third
- * worker.  That holds for LEFT_TIME only, because in a large pool there is
- * always one.  If there is no place for one more, that is saturation, which is
- * logged if it lasts.
- */
-static void
-pool_grow(void)
-{
-	int64_t	 when;
-
-	if (listener.state == BACKED_UP) {
-		listener.state = SATURATED;
-		listener.since = now;
-	}
-	when = pool_when(pool_places());
-	while (listener.nconns < pool.n[STARTING])
-		if (listener.state == CALM || !conn_queue())
-			return;
-	if (listener.nconns == pool.n[STARTING] &&
-	    listener.state != CALM && now >= when &&
-	    now >= listener.grow_due) {
-		if (now - listener.since < LEFT_TIME && pool_returning() > 0)
-			listener.grow_due = now + GROW_WAIT;
-		else if (!conn_queue())
-			return;
-	}
-	if (listener.nconns > pool.n[STARTING]) {
-		if (now >= when)
-			(void)pool_start();
-	} else if (listener.state == SATURATED && pool_count() >= opt.max &&
-	    now >= listener.since + FULL_TIME) {
-		if (now - seen.saturation >= EPISODE) {
-			if (!fd_ready(listener.fd, POLLIN)) {
-				/* The last that waited was handed out. */
-				backlog_calm();
-				return;
-			}
-			logit(LOG_WARNING, "all %zu workers are busy and "
-			    "connections wait: -N may be too low", opt.max);
-		}
-		listener.state = WARNED;
-	}
-}
-
-/*
- * Hands connections to idle workers while there are both: first those in
- * listener.conns, then those of the backlog.  After the first, poll(2) is
- * asked whether there is another, because on Linux an accept4(2) in vain costs
- * 3 us, and a poll(2) 0.2; that was 6 % of the time per request with 4
- * workers.  When all N are busy it is not asked, since then nearly always
- * there is one.
+ * Hands connections to idle workers while there are both: first those that
+ * wait, then those of the backlog.  The workers that are starting are for the
+ * oldest of those that wait; if the next has waited for GROW_TIME, one more is
+ * started, at most one in a turn.  Its client may be back before its worker
+ * is, and two clients are no reason for a third worker.
  */
 static void
 pool_accept(void)
 {
 	struct worker	*w;
-	int		 accepted = 0, conn, rv;
+	int		 conn, rv;
 
-	while (!ending.begun && now >= listener.due &&
-	    (listener.state != CALM || listener.nconns > 0)) {
-		if (accepted && listener.nconns == 0 &&
-		    (listener.state < SATURATED || pool_count() < opt.max) &&
-		    !fd_ready(listener.fd, POLLIN)) {
-			backlog_calm();
-			return;
-		}
-		if ((w = TAILQ_FIRST(&pool.q[IDLE])) == NULL) {
-			pool_grow();
-			return;
-		}
-		if (listener.nconns > 0)
-			conn = conn_next();
-		else if ((conn = conn_accept()) == -1)
-			return;
-		accepted = 1;
-		if ((rv = worker_assign(w, conn)) != 1)
-			conn_keep(conn);
-		if (rv == -1)
-			return;
+	while (!ending.begun && due(listener.due)) {
+		w = TAILQ_FIRST(&pool.q[IDLE]);
+		if (w != NULL && listener.nconns > 0) {
+			conn = listener.conns[0].fd;
+			memmove(listener.conns, listener.conns + 1,
+			    --listener.nconns * sizeof(*listener.conns));
+			if ((rv = worker_assign(w, conn)) != 1)
+				conn_keep(conn);
+			if (rv == -1)
+				return;
+		} else if (listener.backed && conn_room())
+			conn_accept();
+		else
+			break;
 	}
-}
-
-/*
- * Returns the idle worker above n that is to be released first, or NULL: the
- * one that was idle for longest.  Those that are STARTING or LOST do not count
- * towards n.
- */
-static struct worker *
-pool_surplus(void)
-{
-	if (ending.begun || pool.renewing ||
-	    pool.n[IDLE] + pool.n[BUSY] <= opt.min)
-		return NULL;
-	return TAILQ_LAST(&pool.q[IDLE], workers);
-}
-
-/* Releases the workers above n that have been idle for -w. */
-static void
-pool_shrink(void)
-{
-	struct worker	*w;
-
-	while ((w = pool_surplus()) != NULL &&
-	    now - w->since >= opt.waittime) {
-		logit(LOG_DEBUG, "worker %ld released after %lld s of "
-		    "idleness", (long)w->pid,
-		    (long long)(now - w->since) / SECOND);
-		worker_stop(w);
-		/* There are more than n: no dead worker is missed. */
-		pool.vacant = storm.owed = 0;
-	}
-}
-
-/*
- * Logs the line that SIGUSR1 and SIGINFO ask for, at the end of a turn of the
- * loop, when dead workers have been replaced.
- */
-static void
-status(void)
-{
-	size_t	 starting = pool.n[STARTING] + (trial.w != NULL);
-
-	got[SIGUSR1] = 0;
-	logit(LOG_INFO, "status: %zu %s, %zu busy, %zu leaving, %zu starting; "
-	    "min %zu, max %zu; %llu handed out, %llu death%s, %llu restart%s",
-	    pool.n[IDLE], opt.variable ? "idle" : "serving", pool.n[BUSY],
-	    pool.total - pool.n[IDLE] - pool.n[BUSY] - starting, starting,
-	    opt.min, opt.max, (unsigned long long)count.handed,
-	    (unsigned long long)count.deaths, count.deaths == 1 ? "" : "s",
-	    (unsigned long long)count.restarts,
-	    count.restarts == 1 ? "" : "s");
+	if (listener.backed && !conn_room())
+		pool_full();
+	if (listener.nconns > pool.n[STARTING] && pool_vacant(opt.max) > 0 &&
+	    due(listener.conns[pool.n[STARTING]].since + GROW_TIME) &&
+	    pool_start(1))
+		wake = now;
 }
 
 /*
  * ---------- The loop
  */
 
-/*
- * Returns when the loop must go on without an event; INT64_MAX: never.  Each
- * time here is looked at by timers() or by what loop() calls after that.
- */
-static int64_t
-deadline(void)
+/* Collects what is polled. */
+static void
+poll_collect(void)
 {
 	struct worker	*w;
-	int64_t		 due = INT64_MAX, wait, when;
-	size_t		 i;
+	int		 i;
 
-	if (trial.w != NULL)
-		sooner(&due, trial.due);
-	sooner(&due, trial_when());
-	if (ending.begun)
-		sooner(&due, ending.due);
-	sooner(&due, pool_when(opt.min));
-	if (!ending.begun && (listener.state != CALM || listener.nconns > 0)) {
-		when = pool_when(pool_places());
-		wait = listener.grow_due;
-		if (now < listener.due)
-			sooner(&due, listener.due);
-		else if (listener.nconns > pool.n[STARTING])
-			sooner(&due, when);
-		else if (listener.state >= SATURATED)
-			sooner(&due, when > wait ? when : wait);
-		wait = listener.since + FULL_TIME;
-		if (listener.state == SATURATED && now < wait)
-			sooner(&due, wait);
-	}
-	if ((w = pool_surplus()) != NULL)
-		sooner(&due, w->since + opt.waittime);
-	if ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL)
-		sooner(&due, w->due);
-	if ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL)
-		sooner(&due, w->due);
-	if ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL)
-		sooner(&due, w->due);
-	if (out.dropped)
-		sooner(&due, out.due);
-	for (i = 0; joint.more && i < KINDS; i++)
-		if (joint.kinds[i].more > 0)
-			sooner(&due, joint.kinds[i].due);
-	if (!polled.all && polled.nhot < polled.n)
-		sooner(&due, polled.all_due);
-	return due;
+	polled.n = 0;
+	poll_add(sigpipe[0], NULL);
+	poll_add(opt.variable && start.done && !listener.backed &&
+	    now >= listener.due && conn_room() ? listener.fd : -1, NULL);
+	poll_add(out.pipe[0], NULL);
+	for (i = TRIAL; i <= STARTING; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
+			poll_add(w->exec != -1 ? w->exec : w->ctl, w);
+	TAILQ_FOREACH(w, &pool.q[BUSY], entry)
+		poll_add(w->ctl, w);
+	polled.nhot = polled.n;
+	if (opt.variable && !TAILQ_EMPTY(&pool.q[IDLE]) &&
+	    (polled.calm || (polled.calm = due(polled.settle))))
+		TAILQ_FOREACH(w, &pool.q[IDLE], entry)
+			poll_add(w->ctl, w);
 }
 
 /*
- * Handles what the last ppoll(2) reported of n descriptors.  They are
- * collected first, since to handle one may move the slots of others.  Workers
- * that have just been executed are handled before those that are done with a
- * connection, so that the latter are the first to get another.
+ * Handles what poll(2) reported of n descriptors.  Workers that have just been
+ * executed are handled before those that are done with a connection, so that
+ * the latter are the first to get another.
  */
 static void
 events(int n)
 {
 	struct worker	*w;
-	size_t		 i, nready = 0, hotready = 0;
+	char		 drain[64];
+	size_t		 i;
 
-	if (n > 0 && polled.fds[SLOT_LISTENER].revents) {
-		listener.state = BACKED_UP;
+	for (i = 0; i < polled.n && n > 0; i++) {
+		if (polled.fds[i].revents == 0)
+			continue;
 		n--;
-		hotready++;
-	}
-	if (n > 0 && polled.fds[SLOT_OUTPUT].revents) {
-		(void)output_read();
-		n--;
-		hotready++;
-	}
-	for (i = SLOT_WORKER; n > 0 && i < polled.n; i++)
-		if (polled.fds[i].revents) {
-			polled.fds[i].revents = 0;
-			polled.ready[nready++] = polled.owner[i];
-			hotready += i < polled.nhot;
-			n--;
+		if (i < polled.nhot) {
+			polled.calm = 0;
+			polled.settle = now + SETTLE;
 		}
-	for (i = 0; i < nready; i++)
-		if ((w = polled.ready[i])->exec != -1) {
+		w = polled.owner[i];
+		if (i == POLL_SIGNAL)
+			while (read(sigpipe[0], drain, sizeof(drain)) > 0)
+				continue;
+		else if (i == POLL_LISTENER)
+			listener.backed = 1;
+		else if (i == POLL_OUTPUT)
+			(void)output_read();
+		else if (polled.fds[i].fd == w->exec)
 			worker_executed(w);
-			polled.ready[i] = NULL;
-		}
-	for (i = 0; i < nready; i++)
-		if ((w = polled.ready[i]) != NULL && w->ctl != -1)
+		else if (polled.fds[i].fd == w->ctl)
 			(void)worker_read(w);
-	if (hotready) {
-		polled.all = 0;
-		polled.all_due = now + SETTLE;
-	} else if (now >= polled.all_due)
-		polled.all = 1;
+	}
 }
 
 /*
- * Acts on the signals that ppoll(2) let in; a stop goes before a SIGHUP.
- * SIGUSR1 has to wait for the end of the turn, see loop().
+ * Acts on the signals that came; a stop goes before a SIGHUP.  SIGUSR1 has to
+ * wait for the end of the turn, see turn().
  */
 static void
 signals(void)
 {
-	struct worker	*w;
-	int		 n;
+	int	 n;
 
 	if (got[SIGCHLD]) {
 		got[SIGCHLD] = 0;
@@ -2530,99 +2108,98 @@ signals(void)
 	if (got[SIGHUP]) {
 		got[SIGHUP] = 0;
 		trial.asked = 1;
-		if ((w = trial_hung()) != NULL)
+		if (trial.w != NULL && trial.w->state == KILLED)
 			logit(LOG_WARNING, "reload waits for the end of worker "
 			    "%ld, which has been hanging since its trial",
-			    (long)w->pid);
+			    (long)trial.w->pid);
 	}
 }
 
-/* Does what is due, see deadline(). */
+/* Does what is due for the end, then for the workers, then for the trial. */
 static void
 timers(void)
 {
 	struct worker	*w;
-	size_t		 i;
 
-	if (trial.w != NULL && now >= trial.due)
-		trial_time();
-	if (ending.begun && pool.total > 0 && now >= ending.due)
+	if (ending.begun && pool.total > 0 && due(ending.due))
 		finish_late();
-	while ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL && now >= w->due)
+	if ((w = trial.w) != NULL && w->state == TRIAL && due(w->due))
+		trial_time(w);
+	while ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL && due(w->due))
 		worker_stuck(w);
-	while ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL && now >= w->due)
+	while ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL && due(w->due))
 		worker_fault(w, "closed its control socket but lives");
-	while ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL && now >= w->due) {
+	while ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL && due(w->due)) {
 		logit(LOG_WARNING, "worker %ld did not leave within %d s of "
 		    "SIGTERM: killed", (long)w->pid, LEAVE_GRACE / SECOND);
 		worker_kill(w, SIGKILL);
 	}
-	if (now >= trial_when())
-		trial_begin();
-	for (i = 0; joint.more && i < KINDS; i++)
-		if (joint.kinds[i].more > 0 && now >= joint.kinds[i].due)
-			death_more(&joint.kinds[i]);
-	if (out.dropped && now >= out.due)
-		output_dropped();
+	trial_next();
+	limits_tell(0);
 }
 
-/*
- * The loop.  Its order matters: what workers wrote is read before they are
- * reaped and before others are started, and connections are handed out before
- * a worker is found to be idle for too long.
- */
+/* Makes ready for the first turn, which begins the trial of the start. */
 static void
-loop(void)
+loop_begin(void)
 {
-	struct timespec	 ts, zero = { 0, 0 };
-	int64_t		 due, heard;
-	int		 i, n;
+	int	 i;
 
 	for (i = 0; i < NSTATES; i++)
 		TAILQ_INIT(&pool.q[i]);
 	if (poll_reserve() == -1)
 		fatal("cannot start: %s", strerror(errno));
-	heard = now = clock_ms();
-	seen.saturation = seen.shortage = seen.nofork = now - EPISODE;
-	trial.stormed = now - STORM_PAUSE;
-	storm.last = now - ROW_GAP;
+	now = clock_ms();
 	trial.asked = 1;
-	trial_begin();
-	while (!ending.begun || pool.total > 0) {
-		polled.fds[SLOT_LISTENER].fd = opt.variable && start.done &&
-		    listener.state == CALM ? listener.fd : -1;
-		due = deadline();
-		if (due != INT64_MAX) {
-			due = due > now ? due - now : 0;
-			ts.tv_sec = due / SECOND;
-			ts.tv_nsec = due % SECOND * NS;
+	wake = now;
+}
+
+/*
+ * One turn of the loop.  Its order matters: what workers wrote is read before
+ * they are reaped and before others are started, and connections are handed
+ * out before a worker is found to be idle for too long.
+ */
+static void
+turn(void)
+{
+	int	 n, error, wait = -1;
+
+	poll_collect();
+	if (wake != NEVER)
+		wait = wake <= now ? 0 : wake - now > INT_MAX ? INT_MAX :
+		    (int)(wake - now);
+	n = poll(polled.fds, polled.n, wait);
+	error = errno;
+	now = clock_ms();
+	wake = NEVER;
+	if (n == -1 && error != EINTR) {
+		if (error != EAGAIN && error != ENOMEM) {
+			ending.status = 1;
+			logit(LOG_ERR, "cannot wait for events: %s",
+			    strerror(error));
+			stop(1, 0);
+			finish();
 		}
-		n = ppoll(polled.fds, polled.all ? polled.n : polled.nhot,
-		    due == INT64_MAX ? NULL : &ts, &waitmask);
-		now = clock_ms();
-		if (n == -1 && errno != EINTR) {
-			/* Short of memory in the kernel: wait a while. */
-			ts.tv_sec = 0;
-			ts.tv_nsec = POLL_RETRY * NS;
-			(void)ppoll(NULL, 0, &ts, &waitmask);
-		}
-		/* Linux delivers no signal while descriptors are ready. */
-		if (n <= 0)
-			heard = now;
-		else if (now - heard >= SIGNAL_CHECK) {
-			(void)ppoll(NULL, 0, &zero, &waitmask);
-			heard = now;
-		}
-		events(n);
-		signals();
-		timers();
-		pool_fill();
-		pool_renewed();
-		pool_accept();
-		pool_shrink();
-		if (got[SIGUSR1])
-			status();
+		/* Signals are heard all the same. */
+		(void)poll(polled.fds, POLL_LISTENER, POLL_RETRY);
 	}
+	events(n);
+	signals();
+	timers();
+	pool_fill();
+	pool_renewed();
+	pool_accept();
+	pool_shrink();
+	if (got[SIGUSR1])
+		status();
+}
+
+/* The loop, until the end. */
+static void __dead
+loop(void)
+{
+	loop_begin();
+	while (!ending.begun || pool.total > 0)
+		turn();
 	finish();
 }
 
@@ -2630,20 +2207,11 @@ loop(void)
  * ---------- Set-up: the command line, descriptors, signals
  */
 
-/*
- * Ends with status 1 and one line: what is wrong with the command line, and
- * what it may be.
- */
-static void
-usage(const char *fmt, ...)
+/* Ends with status 1 and what the command line may be. */
+static void __dead
+usage(void)
 {
-	va_list	 ap;
-
-	fprintf(stderr, "kfcgi: ");
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fprintf(stderr, "; usage: kfcgi [-drv] [-l backlog] [-n workers] "
+	fprintf(stderr, "usage: kfcgi [-drv] [-l backlog] [-n workers] "
 	    "[-N maxworkers] [-p chroot] [-s sockpath] [-u sockuser] "
 	    "[-U procuser] [-w waittime] prog [arg0...]\n");
 	exit(1);
@@ -2692,7 +2260,6 @@ options(int argc, char *argv[])
 {
 	int	 c, maxset = 0, backlogset = 0;
 
-	opterr = 0;
 	opt.sockuid = opt.procuid = getuid();
 	opt.sockgid = opt.procgid = getgid();
 
@@ -2737,15 +2304,13 @@ options(int argc, char *argv[])
 			    number(c, optarg, 0, INT_MAX);
 			break;
 		default:
-			if (optopt != 0 && strchr("lnNpsuUw", optopt) != NULL)
-				usage("-%c: needs a value", optopt);
-			usage("-%c: unknown option", optopt);
+			usage();
 		}
 	argv += optind;
 	argc -= optind;
 
 	if (argc == 0)
-		usage("no prog given");
+		usage();
 	opt.prog = argv;
 	if (!maxset)
 		opt.max = opt.min * 2;
@@ -2828,59 +2393,74 @@ terminal_narrow(void)
 	}
 }
 
-/* Notes a signal; SIGINFO asks for what SIGUSR1 does. */
+/*
+ * Notes a signal, and makes poll(2) return also if it is yet to be called.
+ * SIGINFO asks for what SIGUSR1 does.
+ */
 static void
 on_signal(int sig)
 {
+	int	 saved = errno;
+
 #ifdef SIGINFO
 	if (sig == SIGINFO)
 		sig = SIGUSR1;
 #endif
 	got[sig] = 1;
+	if (write(sigpipe[1], "", 1) == -1)
+		errno = saved;		/* a pipe that is full will do */
 }
 
 /*
- * Blocks all signals.  ppoll(2) lets in those that are caught and those that
- * stop or continue a process; all others mean nothing to the manager.  A
- * signal that the caller ignored gets its default back, because workers would
- * go on ignoring it.
+ * Blocks all signals but those that are caught and those that stop or continue
+ * a process; they mean nothing to the manager.  A signal that the caller
+ * ignored gets its default back, because workers would go on ignoring it.
  */
 static void
 signals_init(void)
 {
 	static const int stops[] = { SIGTSTP, SIGTTIN, SIGTTOU, SIGCONT };
 	struct sigaction sa;
-	sigset_t	 all;
 	size_t		 i;
 	int		 sig;
 
-	sigfillset(&all);
-	sigfillset(&waitmask);
+	sigfillset(&allmask);
+	sigfillset(&ourmask);
 	sigemptyset(&nomask);
-	if (sigprocmask(SIG_SETMASK, &all, NULL) == -1)
-		err(1, "sigprocmask");
+	(void)sigprocmask(SIG_SETMASK, &allmask, NULL);
+	if (pipe(sigpipe) == -1 || fd_flags(sigpipe[0], O_NONBLOCK) == -1 ||
+	    fd_flags(sigpipe[1], O_NONBLOCK) == -1)
+		fatal("cannot make a pipe for signals: %s", strerror(errno));
 	memset(&sa, 0, sizeof(sa));
-	/* Blocks nothing, so that one ppoll(2) lets in all that is pending. */
 	sigemptyset(&sa.sa_mask);
+	sa.sa_flags = SA_RESTART;
 	sa.sa_handler = SIG_DFL;
 	for (sig = 1; sig < NSIG; sig++)
 		(void)sigaction(sig, &sa, NULL); /* not all may be set */
-	sa.sa_handler = SIG_IGN;
-	if (sigaction(SIGPIPE, &sa, NULL) == -1)
-		err(1, "sigaction");
 	sa.sa_handler = on_signal;
 	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
 		if (sigaction(caught[i], &sa, NULL) == -1)
-			err(1, "sigaction");
-		sigdelset(&waitmask, caught[i]);
+			fatal("sigaction: %s", strerror(errno));
+		sigdelset(&ourmask, caught[i]);
 	}
 	for (i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
-		sigdelset(&waitmask, stops[i]);
+		sigdelset(&ourmask, stops[i]);
+	(void)sigprocmask(SIG_SETMASK, &ourmask, NULL);
 }
 
 /*
  * ---------- Set-up: the socket
  */
+
+/*
+ * The socket's place.  Its directory is opened once and then used instead of
+ * the path, see sock_open().
+ */
+static struct {
+	int		 dir;		/* its directory */
+	const char	*name;		/* its name in dir */
+	struct stat	 st;		/* what we made, to recognise it */
+} sock = { .dir = -1, .name = "" };
 
 /* Sets an address to a name in the working directory, which fits. */
 static void
@@ -3142,7 +2722,7 @@ sock_bind(int flag)
  * Makes the listening socket in the directory priv, which is ours alone, and
  * moves it to its place.  Nobody else can exchange a name in priv, or reach a
  * socket there whose owner or mode is not yet right.  For the fixed pool
- * trial.fd is made like it, but its name is removed before it listens, so that
+ * listener.trial is made like it, but its name is removed before it listens, so that
  * no client can ever connect to it.  On success the working directory is the
  * one that is open as cwd.  Returns 0, or -1 after a message.
  */
@@ -3155,14 +2735,14 @@ sock_make(int priv, int cwd)
 		return -1;
 	}
 	if (!opt.variable) {
-		if ((trial.fd = sock_bind(0)) == -1)
+		if ((listener.trial = sock_bind(0)) == -1)
 			return -1;
 		if (unlinkat(priv, sock.name, 0) == -1) {
 			warn("cannot remove the trial's socket for %s",
 			    opt.sockpath);
 			return -1;
 		}
-		if (listen(trial.fd, opt.backlog) == -1) {
+		if (listen(listener.trial, opt.backlog) == -1) {
 			warn("cannot listen on socket %s", opt.sockpath);
 			return -1;
 		}
@@ -3300,101 +2880,63 @@ sock_remove(void)
  * ---------- Set-up: two processes, the jail
  */
 
-/* The process that waits passes a signal on to the manager, as SIGTERM. */
-static void
-on_signal_start(int sig)
-{
-	int	 saved = errno;
-
-	(void)sig;
-	(void)kill(manager, SIGTERM);
-	errno = saved;
-}
-
 /*
  * Waits for a byte on fd, which says that the start has succeeded, and ends
- * with status 0.  At end-of-file it has failed, and the manager has said why:
- * removes the socket and ends with status 1.  pid is the manager if that is
- * our child, else 0.
+ * with status 0.  At end-of-file it has failed, and the manager, our child, has
+ * said why unless it was killed: removes the socket, as root and outside the
+ * jail, and ends with status 1.
  */
-static void
-start_wait(int fd, pid_t pid)
+static void __dead
+start_wait(int fd)
 {
-	struct sigaction sa;
-	ssize_t		 n;
-	char		 c;
-	int		 ws;
+	char	 c;
+	ssize_t	 n;
+	int	 ws;
 
-	if (pid != 0) {
-		/* Whoever stops this process means the start. */
-		manager = pid;
-		memset(&sa, 0, sizeof(sa));
-		sigemptyset(&sa.sa_mask);
-		sa.sa_handler = on_signal_start;
-		(void)sigaction(SIGINT, &sa, NULL);
-		(void)sigaction(SIGQUIT, &sa, NULL);
-		(void)sigaction(SIGTERM, &sa, NULL);
-		sa.sa_handler = SIG_IGN;
-		(void)sigaction(SIGHUP, &sa, NULL);
-		(void)sigprocmask(SIG_SETMASK, &waitmask, NULL);
-	}
 	while ((n = read(fd, &c, 1)) == -1 && errno == EINTR)
 		continue;
 	if (n == 1)
 		_exit(0);
 	sock_remove();
-	if (pid != 0) {
-		while (waitpid(pid, &ws, 0) == -1 && errno == EINTR)
-			continue;
-		if (WIFSIGNALED(ws))
-			warnx("the manager %s while starting", cause(ws, 1));
-	}
+	while (waitpid(manager, &ws, 0) == -1)
+		if (errno != EINTR)
+			_exit(1);
+	if (WIFSIGNALED(ws))
+		warnx("the manager %s while starting", cause(ws));
 	_exit(1);
 }
 
 /*
- * Splits into the manager, which returns, and the process that waits for the
- * outcome of the start in start_wait(), as root and outside the jail, since it
- * may have to remove the socket.  The manager is the child, or with -d, where
- * it stays in the foreground, the parent.
+ * Without -d, splits into the manager, which returns and leaves the caller's
+ * session, and the process that waits for the outcome of the start.
  */
 static void
 detach(void)
 {
-	const char *call;
 	int	 p[2];
-	pid_t	 pid;
 
-	fflush(NULL);
-	call = "pipe";
-	if (pipe(p) == -1)
-		goto fail;
-	call = "fcntl";
-	if (fd_flags(p[0], 0) == -1 || fd_flags(p[1], 0) == -1)
-		goto fail;
-	call = "fork";
-	if ((pid = fork()) == -1)
-		goto fail;
-	if ((pid == 0) == opt.debug) {
-		close(p[1]);
-		close(listener.fd);
-		fd_close(&trial.fd);
-		start_wait(p[0], pid);
+	if (!opt.debug) {
+		fflush(NULL);
+		if (pipe(p) == -1 || fd_flags(p[0], 0) == -1 ||
+		    fd_flags(p[1], 0) == -1 || (manager = fork()) == -1) {
+			warn("cannot start");
+			sock_remove();
+			exit(1);
+		}
+		if (manager != 0) {
+			close(p[1]);
+			fd_close(&listener.fd);
+			fd_close(&listener.trial);
+			start_wait(p[0]);
+		}
+		close(p[0]);
+		start.fd = p[1];
+		if (setsid() == -1)
+			fatal("setsid: %s", strerror(errno));
 	}
-	close(p[0]);
+	manager = getpid();
 	/* An open directory would be a way out of the jail. */
 	fd_close(&sock.dir);
-	start.fd = p[1];
-	manager = getpid();
-	if (opt.debug)
-		start.waiter = pid;
-	else if (setsid() == -1)
-		fatal("setsid: %s", strerror(errno));
-	return;
-fail:
-	warn("cannot start: %s", call);
-	sock_remove();
-	exit(1);
 }
 
 /*
@@ -3427,36 +2969,28 @@ jail_enter(void)
 		fatal("group privileges could not be dropped");
 }
 
-/*
- * Notes whether prog is there, since execve(2) says ENOENT also for a missing
- * interpreter.  After pledge(2) we could not look any more.
- */
-static void
-prog_look(void)
-{
-	struct stat	 st;
-
-	start.progerr = stat(opt.prog[0], &st) == -1 ? errno : 0;
-	start.progdir = start.progerr == 0 && S_ISDIR(st.st_mode);
-}
-
 int
 main(int argc, char *argv[])
 {
+	struct stat	 st;
+
 	descriptors_open();
 	options(argc, argv);
 	if (geteuid() != 0)
 		errx(1, "need root privileges");
 
-	signals_init();
 	descriptors_limit();
 	terminal_narrow();
 	sock_open();
 	detach();
-	log_open();
+	signals_init();
+	/* While we are outside the jail. */
+	tzset();
+	openlog("kfcgi", LOG_PID | LOG_NDELAY, LOG_DAEMON);
 	output_open();
 	jail_enter();
-	prog_look();
+	/* execve(2) says ENOENT also for a missing interpreter. */
+	start.there = stat(opt.prog[0], &st) == 0;
 	if ((opt.variable ? setenv("FCGI_LISTENSOCK_DESCRIPTORS", "3", 1) :
 	    unsetenv("FCGI_LISTENSOCK_DESCRIPTORS")) == -1)
 		fatal("cannot set the environment: %s", strerror(errno));
