@@ -100,6 +100,7 @@
 #define RETRY_MIN	100		/* first pause after a failed trial */
 #define RETRY_MAX	10000		/* longest pause; it doubles */
 #define ROW_LONG	10000		/* a row of young deaths that is told */
+#define READY_TIME	1000		/* from execve(2) to accept(2) */
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
 #define FAIL_GRACE	2000		/* the same after a failed start */
@@ -552,10 +553,14 @@ static struct {
 	int		 renewing;	/* the one before still serves */
 	size_t		 fresh;		/* first workers yet to be started, */
 	size_t		 awaited;	/* and yet to execute prog */
+	int64_t		 ready;		/* all of these have, long enough */
 	int64_t		 start_due;	/* shortage: no start before then */
 } pool;
 
-/* Puts a worker on a state's queue; only the present generation is counted. */
+/*
+ * Puts a worker on a state's queue; only the present generation is counted.
+ * The idle of a generation that may not be ready yet are behind the others.
+ */
 static void
 queue_insert(struct worker *w, enum state st)
 {
@@ -563,7 +568,7 @@ queue_insert(struct worker *w, enum state st)
 	w->since = now;
 	if (w->gen == pool.gen)
 		pool.n[st]++;
-	if (st == IDLE)
+	if (st == IDLE && !(pool.renewing && w->gen == pool.gen))
 		TAILQ_INSERT_HEAD(&pool.q[st], w, entry);
 	else
 		TAILQ_INSERT_TAIL(&pool.q[st], w, entry);
@@ -1204,6 +1209,14 @@ pool_vacant(size_t places)
 	return pool_missing(places);
 }
 
+/* Notes that a worker of the pool, perhaps a new generation's, is executed. */
+static void
+pool_executed(struct worker *w)
+{
+	if (w->gen == pool.gen && pool.awaited > 0 && --pool.awaited == 0)
+		pool.ready = later(READY_TIME);
+}
+
 /* Counts a worker that joins the pool, not to make it grow, as a restart. */
 static void
 pool_joined(int grows)
@@ -1266,7 +1279,7 @@ shared_restore(int fd)
 
 /*
  * Begins a new generation, which has no worker yet: pool_fill() starts its
- * workers.  The one before serves until all of these have executed prog.
+ * workers.  The one before serves until all of these are ready.
  * Workers of a fixed pool that have not left since an earlier reload are
  * killed.
  */
@@ -1329,8 +1342,7 @@ trial_pass(struct worker *w)
 		queue_remove(w);
 		w->gen = pool.gen;
 		queue_insert(w, IDLE);
-		if (pool.awaited > 0)
-			pool.awaited--;
+		pool_executed(w);
 		pool_joined(grows);
 		return;
 	}
@@ -1509,8 +1521,7 @@ worker_executed(struct worker *w)
 		w->due = later(TRIAL_TIME);
 	else if (w->state == STARTING) {
 		worker_state(w, IDLE);
-		if (w->gen == pool.gen && pool.awaited > 0)
-			pool.awaited--;
+		pool_executed(w);
 	}
 }
 
@@ -1771,15 +1782,16 @@ start_report(void)
 }
 
 /*
- * Lets the old generation go if all of the new one has been executed, and says
- * that the reload, or the start, has succeeded.
+ * The start has succeeded when all workers have been executed, a reload when
+ * they have had READY_TIME to make themselves ready: lets the old ones go.
  */
 static void
 pool_renewed(void)
 {
 	size_t	 busy;
 
-	if (!pool.renewing || pool.awaited > 0 || ending.begun)
+	if (!pool.renewing || pool.awaited > 0 || ending.begun ||
+	    (start.done && !due(pool.ready)))
 		return;
 	pool.renewing = 0;
 	busy = pool_release(0);
