@@ -89,6 +89,7 @@
 #define WORKERS_MAX	32767		/* keeps 2n far from INT_MAX */
 #define CONTROL_FD	3		/* its control socket, -r; see main() */
 #define SLICE		8		/* workers started in a turn */
+#define BACKLOG_MAX	10000		/* of it, so many are told of the end */
 
 /* Times, in milliseconds. */
 #define SECOND		1000
@@ -965,6 +966,7 @@ stop(int status, int64_t grace)
 {
 	struct worker	*w;
 	size_t		 i;
+	int		 conn;
 
 	ending.begun = 1;
 	ending.status = status;
@@ -977,9 +979,15 @@ stop(int status, int64_t grace)
 	for (i = 0; i < listener.nconns; i++)
 		fd_close(&listener.conns[i].fd);
 	listener.nconns = 0;
-	/* The workers of a fixed pool have the listener open as well. */
-	if (!opt.variable)
-		(void)shutdown(listener.fd, SHUT_RDWR);
+	/*
+	 * Who is in the backlog learns it at once, also in a fixed pool, whose
+	 * workers have the listener open as well.
+	 */
+	(void)shutdown(listener.fd, SHUT_RDWR);
+	(void)fd_flags(listener.fd, O_NONBLOCK);
+	for (i = 0; i < BACKLOG_MAX && (conn = accept4(listener.fd, NULL, NULL,
+	    SOCK_CLOEXEC)) != -1; i++)
+		(void)close(conn);
 	fd_close(&listener.fd);
 	fd_close(&listener.trial);
 }
