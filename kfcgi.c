@@ -41,7 +41,8 @@
  *	KILLED	 was made to go (SIGKILL)
  *
  * The pool is what is STARTING, IDLE, BUSY or LOST of the present generation.
- * A worker is forgotten when it has been reaped, never before.
+ * A worker is forgotten when it has been reaped, never before; one that was
+ * told to go, when nobody of its process group is left.
  *
  * An accepted connection is in listener.conns while it waits for a worker, in
  * its worker's conn while that is busy, and closed when the cookie is back
@@ -104,6 +105,7 @@
 #define READY_TIME	1000		/* from execve(2) to accept(2) */
 #define LOST_GRACE	1000		/* from end-of-file to SIGTERM */
 #define LEAVE_GRACE	20000		/* from SIGTERM to SIGKILL */
+#define GROUP_LOOK	100		/* at what dead workers left behind */
 #define FAIL_GRACE	2000		/* the same after a failed start */
 #define KILL_GRACE	5000		/* from SIGKILL to our end without it */
 #define SHORT_RETRY	1000		/* without descriptors or memory */
@@ -556,7 +558,8 @@ static struct {
 	size_t		 awaited;	/* and yet to execute prog */
 	int64_t		 ready;		/* all of these have, long enough */
 	int64_t		 start_due;	/* shortage: no start before then */
-} pool;
+	int64_t		 look;		/* at groups of the reaped, or NEVER */
+} pool = { .look = NEVER };
 
 /*
  * Puts a worker on a state's queue; only the present generation is counted.
@@ -1658,17 +1661,48 @@ worker_read(struct worker *w)
 	return 1;
 }
 
+/* Forgets a worker. */
+static void
+worker_forget(struct worker *w)
+{
+	queue_remove(w);
+	pool.total--;
+	free(w);
+}
+
+/*
+ * Forgets the workers that were reaped and of whose process group nobody is
+ * left.  Where these are not our children no signal tells, so we look again.
+ */
+static void
+groups_look(void)
+{
+	struct worker	*w, *next;
+	int		 i;
+
+	if (pool.look == NEVER)
+		return;
+	pool.look = NEVER;
+	for (i = LEAVING; i <= KILLED; i++)
+		TAILQ_FOREACH_SAFE(w, &pool.q[i], entry, next) {
+			if (w->reaped && kill(-w->pid, 0) == -1)
+				worker_forget(w);
+			else if (w->reaped)
+				pool.look = later(GROUP_LOOK);
+		}
+}
+
 /*
  * A worker was reaped with status ws.  First all is read that it wrote, since
- * that decides what becomes of its connection.  Then what it left in its
- * process group is ended, which may have the client's connection or the
- * listener; only a worker that recycled itself may leave a process behind to
- * finish a job.  Its number is hardly anybody else's yet.
+ * that decides what becomes of its connection.  Others of its process group
+ * may have that connection or the listener: if the worker was told to go, so
+ * are they, and have what is left of its time; if it failed, they are killed;
+ * if it recycled itself, they may finish a job.
  */
 static void
 worker_dead(struct worker *w, int ws)
 {
-	int	 asked, failed, prio;
+	int	 asked, failed, prio, left = 0;
 
 	w->reaped = 1;
 	worker_executed(w);
@@ -1695,16 +1729,18 @@ worker_dead(struct worker *w, int ws)
 		    lifetime(w), (unsigned long long)w->served);
 		if (!asked)
 			death(w, failed);
-		if (ending.begun || (failed && !asked))
+		if (!asked && (failed || ending.begun))
 			(void)kill(-w->pid, SIGKILL);
 		else if (asked)
-			(void)kill(-w->pid, SIGTERM);
+			left = kill(-w->pid, w->state == KILLED ? SIGKILL :
+			    SIGTERM) == 0;
 	}
 	/* A process has gone, and descriptors with it. */
 	listener.due = pool.start_due = 0;
-	queue_remove(w);
-	pool.total--;
-	free(w);
+	if (left)
+		pool.look = now;
+	else
+		worker_forget(w);
 }
 
 /* Reaps all children that have ended. */
@@ -1718,6 +1754,7 @@ pool_reap(void)
 	while ((pid = waitpid(-1, &ws, WNOHANG)) > 0)
 		if ((w = worker_find(pid)) != NULL)
 			worker_dead(w, ws);
+	groups_look();
 }
 
 /*
@@ -2154,6 +2191,8 @@ timers(void)
 		    "SIGTERM: killed", (long)w->pid, LEAVE_GRACE / SECOND);
 		worker_kill(w, SIGKILL);
 	}
+	if (due(pool.look))
+		groups_look();
 	trial_next();
 	limits_tell(0);
 }
