@@ -799,8 +799,9 @@ worker_child(int in, int ctl, int ex)
 	TRY("process group", (terminal ? setsid() : setpgid(0, 0)) == -1);
 #ifdef __linux__
 	TRY("prctl", prctl(PR_SET_PDEATHSIG, SIGKILL) == -1);
-	if (getppid() != manager)	/* it died before that */
-		_exit(1);
+	/* If it died before that; or in a new PID namespace, without a fork. */
+	errno = ESRCH;
+	TRY("parent process", getppid() != manager);
 #endif
 	TRY("dup2", dup2(in, STDIN_FILENO) == -1);
 	if (!opt.debug)
@@ -1179,7 +1180,8 @@ trial_fail(const char *fmt, ...)
 		return;
 	}
 	if (trial.renews)
-		logit(LOG_ERR, "reload failed, the old workers stay: %s", why);
+		logit(LOG_ERR, "reload failed, old workers that stay: %zu: %s",
+		    pool_serving(), why);
 	if (trial.prog == BROKEN || hangs ||
 	    (trial.prog == DOUBT && trial.why[0] != '\0'))
 		trial_broken(why);
@@ -2292,7 +2294,7 @@ number(int flag, const char *arg, int low, int high)
 
 /*
  * Finds a user by name, or by a number that has a passwd entry, or ends with a
- * message.
+ * message.  Some systems have an errno for a user that is not there.
  */
 static void
 user(int flag, const char *arg, uid_t *uid, gid_t *gid)
@@ -2301,11 +2303,14 @@ user(int flag, const char *arg, uid_t *uid, gid_t *gid)
 	struct passwd	*pw;
 	uid_t		 id;
 
-	if ((pw = getpwnam(arg)) == NULL) {
-		id = (uid_t)strtonum(arg, 0, UINT_MAX, &errstr);
-		if (errstr != NULL || (pw = getpwuid(id)) == NULL)
-			errx(1, "-%c %s: no such user", flag, arg);
-	}
+	id = (uid_t)strtonum(arg, 0, UINT_MAX, &errstr);
+	errno = 0;
+	if ((pw = getpwnam(arg)) == NULL && errstr == NULL)
+		pw = getpwuid(id);
+	if (pw == NULL && errno != 0 && errno != ENOENT && errno != ESRCH)
+		err(1, "-%c %s: cannot look the user up", flag, arg);
+	if (pw == NULL)
+		errx(1, "-%c %s: no such user", flag, arg);
 	*uid = pw->pw_uid;
 	*gid = pw->pw_gid;
 }
@@ -3056,5 +3061,12 @@ main(int argc, char *argv[])
 	if (pledge(opt.variable ? "stdio proc exec unix sendfd" :
 	    "stdio proc exec unix", NULL) == -1)
 		fatal("pledge: %s", strerror(errno));
+#ifdef __linux__
+	/*
+	 * What a worker leaves behind stays our child: systemd then finds the
+	 * main process of a unit.  Kernels that cannot do that do without.
+	 */
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+#endif
 	loop();
 }
