@@ -281,8 +281,8 @@ later(int64_t ms)
  * others are called something, their number is logged when the span is over.
  * An episode is a span that lasts until nothing has happened for so long.
  */
-enum { FAILURES, RECYCLINGS, LINES, STORM, ROW, ROW_TOLD, NO_CONN, NO_WORKER,
-    SATURATION, NLIMITS };
+enum { FAILURES, RECYCLINGS, LINES, STORM, EXITS, ROW, ROW_TOLD, NO_CONN,
+    NO_WORKER, SATURATION, NLIMITS };
 static struct limit {
 	unsigned	 max;
 	int64_t		 span;
@@ -301,6 +301,7 @@ static struct limit {
 	    .more = "lines of the workers' output dropped: more than 100 in "
 	    "a second" },
 	[STORM] = { .max = 100, .span = SECOND },
+	[EXITS] = { .max = 100, .span = SECOND },
 	[ROW] = { .span = ROW_LONG, .episode = 1 },
 	[ROW_TOLD] = { .max = 1, .span = ROW_LONG, .episode = 1 },
 	[NO_CONN] = { .max = 1, .span = EPISODE, .episode = 1 },
@@ -559,6 +560,7 @@ static struct {
 	int64_t		 ready;		/* all of these have, long enough */
 	int64_t		 start_due;	/* shortage: no start before then */
 	int64_t		 look;		/* at groups of the reaped, or NEVER */
+	int64_t		 idle;		/* see pool_idles(); 0: it does not */
 } pool = { .look = NEVER };
 
 /*
@@ -1212,12 +1214,49 @@ pool_missing(size_t places)
 	return n < places ? places - n : 0;
 }
 
-/* Returns how many of these may be started now. */
+/*
+ * Workers die young although trials pass.  If that goes on for ROW_LONG, it is
+ * logged once.
+ */
+static void
+row(void)
+{
+	(void)limit(ROW);
+	if (trial.prog != BROKEN && now - limits[ROW].begin >= ROW_LONG &&
+	    limit(ROW_TOLD))
+		logit(LOG_WARNING, "workers have been dying within a second of "
+		    "their start for %d s, though trials pass: a request may "
+		    "be what kills them", ROW_LONG / SECOND);
+}
+
+/*
+ * Returns whether workers of a fixed pool end with status 0 faster than 100 in
+ * a second while nobody waits.  They may recycle themselves as they should, and
+ * one is started as soon as a client waits; but if in half a second none comes,
+ * they end without having served anybody.
+ */
+static int
+pool_idles(void)
+{
+	if (!opt.variable && limit_full(EXITS) &&
+	    fd_ready(listener.fd, POLLIN) == 0) {
+		if (pool.idle == 0)
+			pool.idle = now;
+		return 1;
+	}
+	if (pool.idle != 0 && now - pool.idle >= SECOND / 2)
+		row();
+	pool.idle = 0;
+	return 0;
+}
+
+/* Returns how many of those that are missing may be started now. */
 static size_t
 pool_vacant(size_t places)
 {
 	if (pool_missing(places) == 0 || ending.begun || pool.gen == 0 ||
-	    trial.prog == BROKEN || limit_full(STORM) || !due(pool.start_due))
+	    trial.prog == BROKEN || limit_full(STORM) || pool_idles() ||
+	    !due(pool.start_due))
 		return 0;
 	return pool_missing(places);
 }
@@ -1442,9 +1481,8 @@ trial_dead(const struct worker *w, int ws)
 
 /*
  * A worker has ended unasked, or broke the protocol: counts that, here only.
- * Dying young, it calls the program in doubt, and if it failed as well, may be
- * one too many, see pool_vacant().  If such deaths go on for ROW_LONG although
- * trials pass, that is logged once.
+ * Dying young, it calls the program in doubt, and unless it recycled itself may
+ * be one too many, see pool_vacant().
  */
 static void
 death(const struct worker *w, int failed)
@@ -1453,15 +1491,12 @@ death(const struct worker *w, int failed)
 	if (ending.begun || w->gen != pool.gen ||
 	    now - w->started >= TRIAL_TIME)
 		return;
-	if (failed)
+	if (failed || (opt.variable && w->served == 0)) {
 		(void)limit(STORM);
+		row();
+	} else
+		(void)limit(EXITS);
 	trial_doubt(limit_full(STORM));
-	(void)limit(ROW);
-	if (trial.prog != BROKEN && now - limits[ROW].begin >= ROW_LONG &&
-	    limit(ROW_TOLD))
-		logit(LOG_WARNING, "workers have been dying within a second of "
-		    "their start for %d s, though trials pass: a request may "
-		    "be what kills them", ROW_LONG / SECOND);
 }
 
 /* Stops a worker that broke the protocol; what says how. */
@@ -2091,8 +2126,9 @@ poll_collect(void)
 
 	polled.n = 0;
 	poll_add(sigpipe[0], NULL);
-	poll_add(opt.variable && start.done && !listener.backed &&
-	    now >= listener.due && conn_room() ? listener.fd : -1, NULL);
+	poll_add(pool.idle != 0 || (opt.variable && start.done &&
+	    !listener.backed && now >= listener.due && conn_room()) ?
+	    listener.fd : -1, NULL);
 	poll_add(out.pipe[0], NULL);
 	for (i = TRIAL; i <= STARTING; i++)
 		TAILQ_FOREACH(w, &pool.q[i], entry)
@@ -2131,7 +2167,7 @@ events(int n)
 			while (read(sigpipe[0], drain, sizeof(drain)) > 0)
 				continue;
 		else if (i == POLL_LISTENER)
-			listener.backed = 1;
+			listener.backed = opt.variable;
 		else if (i == POLL_OUTPUT)
 			(void)output_read();
 		else if (polled.fds[i].fd == w->exec)
