@@ -424,22 +424,36 @@ output_open(void)
 	(void)fchmod(out.pipe[1], 0222);
 }
 
-/* Logs the line of output, or counts it if there were too many. */
+/*
+ * Logs the line of output, or counts it if there were too many.  What has no
+ * end yet is split in front of a character of UTF-8 that is not whole.
+ */
 static void
-output_line(void)
+output_line(int ended)
 {
 	char	 text[LINE_SIZE + sizeof("worker: ")], *p;
+	size_t	 i, len = out.len;
+	int	 lead;
 
-	if (out.len == 0)
+	for (i = 1; !ended && i <= 3 && i < out.len; i++) {
+		lead = (unsigned char)out.line[out.len - i];
+		if (lead >= 0xc0 && i < (lead >= 0xf0 ? 4u : lead >= 0xe0 ? 3u :
+		    2u))
+			len = out.len - i;
+		if (lead >= 0xc0 || lead < 0x80)
+			break;
+	}
+	if (len == 0)
 		return;
-	while ((p = memchr(out.line, '\0', out.len)) != NULL)
+	while ((p = memchr(out.line, '\0', len)) != NULL)
 		*p = '?';
 	if (limit(LINES)) {
-		(void)snprintf(text, sizeof(text), "worker: %.*s",
-		    (int)out.len, out.line);
+		(void)snprintf(text, sizeof(text), "worker: %.*s", (int)len,
+		    out.line);
 		syslog(LOG_NOTICE, "%s", text);
 	}
-	out.len = 0;
+	out.len -= len;
+	memmove(out.line, out.line + len, out.len);
 }
 
 /* Shows what workers print during a start, as far as there is room for it. */
@@ -483,7 +497,7 @@ output_read(void)
 		memcpy(out.line + out.len, p, len);
 		out.len += len;
 		if (nl != NULL || out.len == LINE_SIZE)
-			output_line();
+			output_line(nl != NULL);
 		if (nl != NULL)
 			len++;
 	}
@@ -501,7 +515,7 @@ output_drain(void)
 
 	for (i = 0; i < OUTPUT_TURNS && output_read(); i++)
 		continue;
-	output_line();
+	output_line(1);
 }
 
 /*
