@@ -1925,7 +1925,7 @@ pool_shrink(void)
 static void
 status(void)
 {
-	size_t	 starting = pool.n[STARTING] + (trial.w != NULL);
+	size_t	 starting = pool.n[STARTING] + !TAILQ_EMPTY(&pool.q[TRIAL]);
 
 	got[SIGUSR1] = 0;
 	logit(LOG_INFO, "status: %zu %s, %zu busy, %zu leaving, %zu starting; "
@@ -2141,8 +2141,7 @@ poll_collect(void)
 	polled.n = 0;
 	poll_add(sigpipe[0], NULL);
 	poll_add(pool.idle != 0 || (opt.variable && start.done &&
-	    !listener.backed && now >= listener.due && conn_room()) ?
-	    listener.fd : -1, NULL);
+	    !listener.backed && now >= listener.due) ? listener.fd : -1, NULL);
 	poll_add(out.pipe[0], NULL);
 	for (i = TRIAL; i <= STARTING; i++)
 		TAILQ_FOREACH(w, &pool.q[i], entry)
