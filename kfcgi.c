@@ -91,6 +91,7 @@
 #define CONTROL_FD	3		/* its control socket, -r; see main() */
 #define SLICE		8		/* workers started in a turn */
 #define BACKLOG_MAX	10000		/* of it, so many are told of the end */
+#define GENERATIONS	16		/* that there may be at once */
 
 /* Times, in milliseconds. */
 #define SECOND		1000
@@ -123,7 +124,7 @@
 #define LINE_SIZE	1000		/* bytes of output in a syslog line */
 #define LINES_MAX	100		/* lines of output in a second */
 #define OUTPUT_CHUNK	16384		/* bytes of it read at a time */
-#define OUTPUT_TURNS	8		/* reads at most when a worker died */
+#define OUTPUT_TURNS	16		/* reads at most when a worker died */
 
 /* The command line.  Only options() changes it. */
 static struct {
@@ -164,7 +165,7 @@ static struct {
 
 /*
  * The end of the manager.  A start that fails sets the status before it logs
- * why, since vlogit() looks at that.
+ * why, since logit() looks at that.
  */
 static struct {
 	int		 begun;
@@ -173,8 +174,7 @@ static struct {
 	int		 status;	/* for exit(3) */
 } ending;
 
-static void	 fatal(const char *, ...) __dead
-		    __attribute__((__format__(printf, 1, 2)));
+static void	 fatal(const char *, const char *) __dead;
 static void	 logit(int, const char *, ...)
 		    __attribute__((__format__(printf, 2, 3)));
 static void	 trial_fail(const char *, ...)
@@ -324,29 +324,21 @@ static struct {
  * start fails, it also goes to standard error, unless that would block.
  */
 static void
-vlogit(int prio, const char *fmt, va_list ap)
+logit(int prio, const char *fmt, ...)
 {
+	va_list	 ap;
 	char	 buf[2048];
 
 	if (prio == LOG_DEBUG && !opt.verbose)
 		return;
+	va_start(ap, fmt);
 	(void)vsnprintf(buf, sizeof(buf), fmt, ap);
+	va_end(ap);
 	if ((opt.debug ||
 	    (!start.done && ending.status != 0 && prio <= LOG_ERR)) &&
 	    fd_ready(STDERR_FILENO, POLLOUT) == 1)
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
 	syslog(prio, "%s", buf);
-}
-
-/* Logs a message, see vlogit(). */
-static void
-logit(int prio, const char *fmt, ...)
-{
-	va_list	 ap;
-
-	va_start(ap, fmt);
-	vlogit(prio, fmt, ap);
-	va_end(ap);
 }
 
 /*
@@ -413,13 +405,9 @@ output_open(void)
 {
 	if (opt.debug)
 		return;
-	if (pipe(out.pipe) == -1)
-		fatal("cannot make a pipe for the workers' output: %s",
-		    strerror(errno));
-	if (fd_flags(out.pipe[0], O_NONBLOCK) == -1 ||
+	if (pipe(out.pipe) == -1 || fd_flags(out.pipe[0], O_NONBLOCK) == -1 ||
 	    fd_flags(out.pipe[1], 0) == -1)
-		fatal("cannot set flags of the workers' output: %s",
-		    strerror(errno));
+		fatal("make a pipe for the workers' output", "");
 	/* Fails on systems that have no modes for pipes and do not need it. */
 	(void)fchmod(out.pipe[1], 0222);
 }
@@ -456,24 +444,10 @@ output_line(int ended)
 	memmove(out.line, out.line + len, out.len);
 }
 
-/* Shows what workers print during a start, as far as there is room for it. */
-static void
-output_show(const char *buf, size_t len)
-{
-	ssize_t	 n;
-
-	/* A pipe that is ready has room for so much. */
-	for (; len > 0 && fd_ready(STDERR_FILENO, POLLOUT) == 1; len -= n) {
-		n = write(STDERR_FILENO, buf, len > 512 ? 512 : len);
-		if (n <= 0)
-			break;
-		buf += n;
-	}
-}
-
 /*
  * Reads some of the workers' output and logs it line by line, long lines in
- * pieces.  Returns whether there may be more.
+ * pieces.  During a start the shell sees it, too.  Returns whether there may be
+ * more.
  */
 static int
 output_read(void)
@@ -483,10 +457,12 @@ output_read(void)
 	size_t		 len;
 	ssize_t		 n;
 
-	if (out.pipe[0] == -1 || (n = read(out.pipe[0], buf, sizeof(buf))) <= 0)
+	/* Standard error that is ready has room for 512 bytes. */
+	if (out.pipe[0] == -1 || (n = read(out.pipe[0], buf, start.done ?
+	    sizeof(buf) : 512)) <= 0)
 		return 0;
-	if (!start.done)
-		output_show(buf, n);
+	if (!start.done && fd_ready(STDERR_FILENO, POLLOUT) == 1)
+		(void)!write(STDERR_FILENO, buf, n);
 	for (p = buf; n > 0; p += len, n -= len) {
 		nl = memchr(p, '\n', n);
 		len = nl == NULL ? (size_t)n : (size_t)(nl - p);
@@ -625,29 +601,18 @@ worker_find(pid_t pid)
 	return NULL;
 }
 
-/* Says how a worker with this wait status ended.  Returns static memory. */
+/* Says how a worker has ended, after how long.  Returns static memory. */
 static const char *
-cause(int ws)
+cause(const struct worker *w, int ws)
 {
-	static char	 buf[80];
-
-	if (WIFSIGNALED(ws))
-		(void)snprintf(buf, sizeof(buf), "was killed by signal %d (%s)",
-		    WTERMSIG(ws), strsignal(WTERMSIG(ws)));
-	else
-		(void)snprintf(buf, sizeof(buf), "exited with status %d",
-		    WEXITSTATUS(ws));
-	return buf;
-}
-
-/* Says how long a worker has lived.  Returns static memory. */
-static const char *
-lifetime(const struct worker *w)
-{
-	static char	 buf[32];
+	static char	 buf[128];
 	int64_t		 age = now - w->started;
+	int		 sig = WIFSIGNALED(ws) ? WTERMSIG(ws) : 0;
 
-	(void)snprintf(buf, sizeof(buf), "%lld.%03d s",
+	(void)snprintf(buf, sizeof(buf), sig != 0 ?
+	    "was killed by signal %d (%s) after %lld.%03d s" :
+	    "exited with status %d%s after %lld.%03d s", sig != 0 ? sig :
+	    WEXITSTATUS(ws), sig != 0 ? strsignal(sig) : "",
 	    (long long)(age / SECOND), (int)(age % SECOND));
 	return buf;
 }
@@ -707,38 +672,10 @@ static struct {
 	struct pollfd	*fds;
 	struct worker	**owner;	/* from POLL_WORKER on */
 	size_t		 n, nhot;
-	size_t		 cap;		/* room for so many, see poll_reserve() */
+	size_t		 cap;		/* room for so many */
 	int		 calm;		/* the idle are polled */
 	int64_t		 settle;	/* when that begins */
 } polled = { .calm = 1 };
-
-/*
- * Makes room wherever each worker may need some, for one more of them.  Twice
- * as many connections may wait: those of workers that died before they had
- * read them are back.  Returns -1 with errno.
- */
-static int
-poll_reserve(void)
-{
-	size_t	 cap;
-	void	*p;
-
-	if (POLL_WORKER + pool.total + 1 < polled.cap)
-		return 0;
-	cap = polled.cap == 0 ? POLL_WORKER + opt.max + 16 : polled.cap * 2;
-	if ((p = realloc(polled.fds, cap * sizeof(*polled.fds))) == NULL)
-		return -1;
-	polled.fds = p;
-	if ((p = realloc(polled.owner, cap * sizeof(*polled.owner))) == NULL)
-		return -1;
-	polled.owner = p;
-	if ((p = realloc(listener.conns,
-	    2 * cap * sizeof(*listener.conns))) == NULL)
-		return -1;
-	listener.conns = p;
-	polled.cap = cap;
-	return 0;
-}
 
 /* Has a descriptor polled, -1 for none, of that worker or the manager. */
 static void
@@ -786,7 +723,6 @@ worker_child(int in, int ctl, int ex)
 {
 	struct worker	*w;
 	struct report	 rep;
-	struct sigaction sa;
 	const char	*call;
 	size_t		 i;
 
@@ -826,19 +762,16 @@ worker_child(int in, int ctl, int ex)
 	if (opt.variable)
 		TRY("dup2", dup2(ctl, CONTROL_FD) == -1);
 	TRY("setrlimit", setrlimit(RLIMIT_NOFILE, &caller_nofile) == -1);
-	/* Before unblocking, or a SIGTERM for this worker would be lost. */
-	memset(&sa, 0, sizeof(sa));
-	sigemptyset(&sa.sa_mask);
+	/*
+	 * Before unblocking, or a SIGTERM for this worker would be lost.
+	 * pkill(1) finds us by the manager's command line, which is still
+	 * ours.  To ignore a signal drops what is pending of it.  SIGTERM
+	 * stays: it may be from the manager.
+	 */
 	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
-		/*
-		 * pkill(1) finds us by the manager's command line, which is
-		 * still ours.  To ignore a signal drops what is pending of
-		 * it.  SIGTERM stays: it may be from the manager.
-		 */
-		sa.sa_handler = caught[i] == SIGTERM ? SIG_DFL : SIG_IGN;
-		TRY("sigaction", sigaction(caught[i], &sa, NULL) == -1);
-		sa.sa_handler = SIG_DFL;
-		TRY("sigaction", sigaction(caught[i], &sa, NULL) == -1);
+		if (caught[i] != SIGTERM)
+			(void)signal(caught[i], SIG_IGN);
+		(void)signal(caught[i], SIG_DFL);
 	}
 	TRY("sigprocmask", sigprocmask(SIG_SETMASK, &nomask, NULL) == -1);
 	TRY("", execv(opt.prog[0], opt.prog) == -1);
@@ -863,7 +796,9 @@ worker_start(enum state st)
 	struct worker	*w;
 	int		 ctl[2] = { -1, -1 }, ex[2] = { -1, -1 }, error = 0;
 
-	if (poll_reserve() == -1 || (w = calloc(1, sizeof(*w))) == NULL)
+	errno = EAGAIN;		/* far too many have not left yet */
+	if (POLL_WORKER + pool.total >= polled.cap ||
+	    (w = calloc(1, sizeof(*w))) == NULL)
 		return NULL;
 	/* No handler is to run in the child. */
 	(void)sigprocmask(SIG_SETMASK, &allmask, NULL);
@@ -1048,16 +983,15 @@ finish_late(void)
 	finish();
 }
 
-/* Ends a start that fails before there is any worker, with a message. */
+/*
+ * Ends a start that fails before there is any worker: logs what could not be
+ * done, with what, and errno.
+ */
 static void
-fatal(const char *fmt, ...)
+fatal(const char *what, const char *with)
 {
-	va_list	 ap;
-
 	ending.status = 1;
-	va_start(ap, fmt);
-	vlogit(LOG_ERR, fmt, ap);
-	va_end(ap);
+	logit(LOG_ERR, "cannot %s%s: %s", what, with, strerror(errno));
 	finish();
 }
 
@@ -1067,29 +1001,12 @@ fatal(const char *fmt, ...)
  * once.
  */
 static void
-start_fail(const char *why)
+start_fail(const char *what, const char *why)
 {
 	output_drain();
 	ending.status = 1;
-	logit(LOG_ERR, "%s", why);
+	logit(LOG_ERR, "%s%s", what, why);
 	stop(1, FAIL_GRACE);
-}
-
-/*
- * A worker could not be started, with that errno.  A start fails; a pool that
- * is up serves with what it has, and an episode of that is logged once.
- */
-static void
-worker_short(int error)
-{
-	char	 why[128];
-
-	(void)snprintf(why, sizeof(why), "cannot start a worker: %s",
-	    strerror(error));
-	if (!start.done)
-		start_fail(why);
-	else if (limit(NO_WORKER))
-		logit(LOG_ERR, "%s, serving with %zu", why, pool_serving());
 }
 
 /*
@@ -1158,22 +1075,6 @@ trial_broken(const char *why)
 }
 
 /*
- * A worker died young.  In a storm of that the next trial is at once, else when
- * TRIAL_VALID is over.
- */
-static void
-trial_doubt(int storm)
-{
-	if (trial.prog == GOOD) {
-		trial.prog = DOUBT;
-		trial.why[0] = '\0';
-	} else if (trial.prog == DOUBT && trial.why[0] != '\0')
-		trial_broken(trial.why);
-	if (storm && trial.prog == DOUBT)
-		trial.due = now;
-}
-
-/*
  * The trial failed, and why.  A start fails; a reload leaves the old workers.
  * A worker that hangs stays on trial until it is reaped: without trials, each
  * vacant place would take one more.
@@ -1192,7 +1093,7 @@ trial_fail(const char *fmt, ...)
 	if (w != NULL && !w->reaped)
 		worker_kill(w, SIGKILL);
 	if (!start.done) {
-		start_fail(why);
+		start_fail("", why);
 		return;
 	}
 	if (trial.renews)
@@ -1434,10 +1335,8 @@ trial_begin(int renews)
 		return;
 	if (renews || trial.prog == BROKEN)
 		trial_fail("cannot start a worker: %s", strerror(errno));
-	else {
+	else
 		trial.due = later(SHORT_RETRY);
-		worker_short(errno);
-	}
 }
 
 /*
@@ -1485,8 +1384,8 @@ trial_dead(const struct worker *w, int ws)
 	else if (WIFSIGNALED(ws) && WTERMSIG(ws) == SIGABRT)
 		hint = ": OpenBSD ends a program so if its dynamic loader is "
 		    "missing in the jail";
-	trial_fail("worker %ld of %.300s %s, %s after its start%s",
-	    (long)w->pid, opt.prog[0], cause(ws), lifetime(w), hint);
+	trial_fail("worker %ld of %.300s %s%s", (long)w->pid, opt.prog[0],
+	    cause(w, ws), hint);
 }
 
 /*
@@ -1495,8 +1394,9 @@ trial_dead(const struct worker *w, int ws)
 
 /*
  * A worker has ended unasked, or broke the protocol: counts that, here only.
- * Dying young, it calls the program in doubt, and unless it recycled itself may
- * be one too many, see pool_vacant().
+ * Dying young, it calls the program in doubt, and the next trial is begun when
+ * TRIAL_VALID is over, but in a storm of such deaths at once.  Unless it has
+ * recycled itself it may be one too many, see pool_vacant().
  */
 static void
 death(const struct worker *w, int failed)
@@ -1510,7 +1410,13 @@ death(const struct worker *w, int failed)
 		row();
 	} else
 		(void)limit(EXITS);
-	trial_doubt(limit_full(STORM));
+	if (trial.prog == GOOD) {
+		trial.prog = DOUBT;
+		trial.why[0] = '\0';
+	} else if (trial.prog == DOUBT && trial.why[0] != '\0')
+		trial_broken(trial.why);
+	if (trial.prog == DOUBT && limit_full(STORM))
+		trial.due = now;
 }
 
 /* Stops a worker that broke the protocol; what says how. */
@@ -1553,7 +1459,7 @@ worker_unexecuted(struct worker *w, const struct report *rep)
 	if (w == trial.w)
 		trial_fail("%s", why);
 	else if (w->state == STARTING && !start.done)
-		start_fail(why);
+		start_fail("", why);
 	else if (w->state == STARTING) {
 		if (trial.prog != BROKEN)
 			trial_broken(why);
@@ -1638,15 +1544,11 @@ worker_ack(struct worker *w)
 
 /*
  * Puts a connection that no worker has read back in front of those that wait.
- * If so many came back that there is no room, it is closed.
+ * There is room: each has had a worker, or could have had one.
  */
 static void
 conn_keep(int conn)
 {
-	if (listener.nconns == 2 * polled.cap) {
-		(void)close(conn);
-		return;
-	}
 	memmove(listener.conns + 1, listener.conns,
 	    listener.nconns * sizeof(*listener.conns));
 	listener.conns[0].fd = conn;
@@ -1775,9 +1677,8 @@ worker_dead(struct worker *w, int ws)
 		else
 			prio = limit(RECYCLINGS) ? LOG_INFO : LOG_DEBUG;
 		logit(prio, opt.variable ?
-		    "worker %ld %s after %s, served %llu" :
-		    "worker %ld %s after %s", (long)w->pid, cause(ws),
-		    lifetime(w), (unsigned long long)w->served);
+		    "worker %ld %s, served %llu" : "worker %ld %s",
+		    (long)w->pid, cause(w, ws), (unsigned long long)w->served);
 		if (!asked)
 			death(w, failed);
 		if (!asked && (failed || ending.begun))
@@ -1829,9 +1730,13 @@ pool_start(int grows)
 	}
 	error = errno;
 	pool.start_due = later(SHORT_RETRY);
-	if (start.done && pool.renewing && pool_missing(opt.min) < opt.min)
+	if (!start.done)
+		start_fail("cannot start a worker: ", strerror(error));
+	else if (limit(NO_WORKER))
+		logit(LOG_ERR, "cannot start a worker: %s, serving with %zu",
+		    strerror(error), pool_serving());
+	if (pool.renewing && pool_missing(opt.min) < opt.min)
 		(void)pool_release(pool_missing(opt.min));
-	worker_short(error);
 	return 0;
 }
 
@@ -1851,51 +1756,43 @@ pool_fill(void)
 		wake = now;
 }
 
-/* The start has succeeded: tells start_wait(), leaves the caller's terminal. */
-static void
-start_report(void)
-{
-	int	 fd;
-
-	start.done = 1;
-	/* The log cannot tell that there is none. */
-	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT) == 1)
-		warnx("no syslogd: messages are lost unless -d shows them");
-	if (!opt.debug) {
-		/* Cannot fail: all these are open. */
-		for (fd = 0; fd < CONTROL_FD; fd++)
-			(void)dup2(nullfd, fd);
-		if (write(start.fd, "", 1) != 1) {
-			/* It was killed: a manager that nobody asked for. */
-			logit(LOG_ERR, "the starting process is gone: stopping");
-			stop(1, LEAVE_GRACE);
-			return;
-		}
-		fd_close(&start.fd);
-	}
-	logit(LOG_INFO, "started: %zu worker%s of %s in %s for %s", opt.min,
-	    opt.min == 1 ? "" : "s", opt.prog[0], opt.jail, opt.sockpath);
-}
-
 /*
  * The start has succeeded when all workers have been executed, a reload when
- * they have had READY_TIME to make themselves ready: lets the old ones go.
+ * they have had READY_TIME to make themselves ready: lets the old ones go, or
+ * tells start_wait().  If that was killed, nobody wants this manager.
  */
 static void
 pool_renewed(void)
 {
 	size_t	 busy;
+	int	 fd;
 
 	if (!pool.renewing || pool.awaited > 0 || ending.begun ||
 	    (start.done && !due(pool.ready)))
 		return;
 	pool.renewing = 0;
 	busy = pool_release(0);
-	if (!start.done)
-		start_report();
-	else
+	if (start.done) {
 		logit(LOG_INFO, "reloaded: %zu new worker%s, %zu of the old "
 		    "still busy", opt.min, opt.min == 1 ? "" : "s", busy);
+		return;
+	}
+	start.done = 1;
+	/* The log cannot tell that there is none. */
+	if (!log_heard() && fd_ready(STDERR_FILENO, POLLOUT) == 1)
+		warnx("no syslogd: messages are lost unless -d shows them");
+	/* Leaves the caller's terminal.  Cannot fail: all these are open. */
+	for (fd = 0; !opt.debug && fd < CONTROL_FD; fd++)
+		(void)dup2(nullfd, fd);
+	if (opt.debug || write(start.fd, "", 1) == 1)
+		logit(LOG_INFO, "started: %zu worker%s of %s in %s for %s",
+		    opt.min, opt.min == 1 ? "" : "s", opt.prog[0], opt.jail,
+		    opt.sockpath);
+	else {
+		logit(LOG_ERR, "the starting process is gone: stopping");
+		stop(1, LEAVE_GRACE);
+	}
+	fd_close(&start.fd);
 }
 
 /*
@@ -2024,9 +1921,8 @@ conn_calm(void)
 }
 
 /*
- * Accepts the next connection into conns, which has room for twice as many as
- * there may be workers.  In a shortage that is tried again when a descriptor
- * is closed, or after SHORT_RETRY.  Whether there is one more is asked by
+ * Accepts the next connection into conns.  In a shortage that is tried again
+ * when a descriptor is closed, or after SHORT_RETRY.  Whether there is one more is asked by
  * poll(2), because on Linux an accept4(2) in vain costs 3 us, and a poll(2)
  * 0.2; but if nobody could take on before, nearly always there is.
  */
@@ -2206,7 +2102,7 @@ signals(void)
 	if ((n = got[SIGTERM] + got[SIGINT] + got[SIGQUIT]) > 0) {
 		got[SIGTERM] = got[SIGINT] = got[SIGQUIT] = 0;
 		if (!start.done && !ending.begun)
-			start_fail("was told to stop while starting");
+			start_fail("was told to stop while starting", "");
 		else if (!ending.begun)
 			stop(0, LEAVE_GRACE);
 		if (n > 1 || ending.told)
@@ -2256,8 +2152,14 @@ loop_begin(void)
 
 	for (i = 0; i < NSTATES; i++)
 		TAILQ_INIT(&pool.q[i]);
-	if (poll_reserve() == -1)
-		fatal("cannot start: %s", strerror(errno));
+	/* Whatever a row of reloads with workers that do not leave makes. */
+	polled.cap = POLL_WORKER + GENERATIONS * (opt.max + 1);
+	polled.fds = calloc(polled.cap, sizeof(*polled.fds));
+	polled.owner = calloc(polled.cap, sizeof(*polled.owner));
+	listener.conns = calloc(polled.cap, sizeof(*listener.conns));
+	if (polled.fds == NULL || polled.owner == NULL ||
+	    listener.conns == NULL)
+		fatal("start", "");
 	now = clock_ms();
 	trial.asked = 1;
 	wake = now;
@@ -2543,7 +2445,7 @@ signals_init(void)
 	(void)sigprocmask(SIG_SETMASK, &allmask, NULL);
 	if (pipe(sigpipe) == -1 || fd_flags(sigpipe[0], O_NONBLOCK) == -1 ||
 	    fd_flags(sigpipe[1], O_NONBLOCK) == -1)
-		fatal("cannot make a pipe for signals: %s", strerror(errno));
+		fatal("make a pipe for signals", "");
 	memset(&sa, 0, sizeof(sa));
 	sigemptyset(&sa.sa_mask);
 	sa.sa_flags = SA_RESTART;
@@ -2553,7 +2455,7 @@ signals_init(void)
 	sa.sa_handler = on_signal;
 	for (i = 0; i < sizeof(caught) / sizeof(caught[0]); i++) {
 		if (sigaction(caught[i], &sa, NULL) == -1)
-			fatal("sigaction: %s", strerror(errno));
+			fatal("catch signals", "");
 		sigdelset(&ourmask, caught[i]);
 	}
 	for (i = 0; i < sizeof(stops) / sizeof(stops[0]); i++)
@@ -3015,7 +2917,8 @@ start_wait(int fd)
 		if (errno != EINTR)
 			_exit(1);
 	if (WIFSIGNALED(ws))
-		warnx("the manager %s while starting", cause(ws));
+		warnx("the manager was killed by signal %d while starting",
+		    WTERMSIG(ws));
 	_exit(1);
 }
 
@@ -3045,7 +2948,7 @@ detach(void)
 		close(p[0]);
 		start.fd = p[1];
 		if (setsid() == -1)
-			fatal("setsid: %s", strerror(errno));
+			fatal("leave the session", "");
 	}
 	manager = getpid();
 	/* An open directory would be a way out of the jail. */
@@ -3060,26 +2963,20 @@ detach(void)
 static void
 jail_enter(void)
 {
-	if (chroot(opt.jail) == -1)
-		fatal("cannot enter jail %s: %s", opt.jail, strerror(errno));
-	if (chdir("/") == -1)
-		fatal("cannot enter jail %s: %s", opt.jail, strerror(errno));
-	if (setgroups(1, &opt.procgid) == -1)
-		fatal("cannot leave the caller's groups: %s", strerror(errno));
-	if (setresgid(opt.procgid, opt.procgid, opt.procgid) == -1)
-		fatal("cannot become group %ld: %s", (long)opt.procgid,
-		    strerror(errno));
-	if (setresuid(opt.procuid, opt.procuid, opt.procuid) == -1)
-		fatal("cannot become user %ld: %s", (long)opt.procuid,
-		    strerror(errno));
+	if (chroot(opt.jail) == -1 || chdir("/") == -1)
+		fatal("enter jail ", opt.jail);
+	if (setgroups(1, &opt.procgid) == -1 ||
+	    setresgid(opt.procgid, opt.procgid, opt.procgid) == -1 ||
+	    setresuid(opt.procuid, opt.procuid, opt.procuid) == -1)
+		fatal("become user ", opt.procuser);
 	if (opt.procuid == 0)
 		logit(LOG_WARNING, "workers run as root: no -U was given, "
 		    "or it names root");
-	else if (setuid(0) != -1 || seteuid(0) != -1 ||
-	    getuid() != opt.procuid || geteuid() != opt.procuid)
-		fatal("privileges could be regained");
-	if (getgid() != opt.procgid || getegid() != opt.procgid)
-		fatal("group privileges could not be dropped");
+	errno = EPERM;
+	if ((opt.procuid != 0 && (setuid(0) != -1 || seteuid(0) != -1)) ||
+	    getuid() != opt.procuid || geteuid() != opt.procuid ||
+	    getgid() != opt.procgid || getegid() != opt.procgid)
+		fatal("drop privileges for good as user ", opt.procuser);
 }
 
 int
@@ -3106,10 +3003,10 @@ main(int argc, char *argv[])
 	start.there = stat(opt.prog[0], &st) == 0;
 	if ((opt.variable ? setenv("FCGI_LISTENSOCK_DESCRIPTORS", "3", 1) :
 	    unsetenv("FCGI_LISTENSOCK_DESCRIPTORS")) == -1)
-		fatal("cannot set the environment: %s", strerror(errno));
+		fatal("set the environment", "");
 	if (pledge(opt.variable ? "stdio proc exec unix sendfd" :
 	    "stdio proc exec unix", NULL) == -1)
-		fatal("pledge: %s", strerror(errno));
+		fatal("pledge", "");
 #ifdef __linux__
 	/*
 	 * What a worker leaves behind stays our child: systemd then finds the
