@@ -122,7 +122,6 @@
 #define LINKS_MAX	32		/* symbolic links to the socket */
 
 #define LINE_SIZE	1000		/* bytes of output in a syslog line */
-#define LINES_MAX	100		/* lines of output in a second */
 #define OUTPUT_CHUNK	16384		/* bytes of it read at a time */
 #define OUTPUT_TURNS	16		/* reads at most when a worker died */
 
@@ -277,16 +276,16 @@ later(int64_t ms)
 
 /*
  * Every rate, and all that is told once an episode.  A limit lets so many
- * events pass in a span of time, which begins with the first of them.  If the
- * others are called something, their number is logged when the span is over.
- * An episode is a span that lasts until nothing has happened for so long.
+ * events pass in a span of time, which begins with the first of them; if the
+ * others are called something, their number is logged when it is over.  A span
+ * of more than a second is an episode: it lasts until there were no events for
+ * so long.
  */
 enum { FAILURES, RECYCLINGS, LINES, STORM, EXITS, ROW, ROW_TOLD, NO_CONN,
     NO_WORKER, SATURATION, NLIMITS };
 static struct limit {
 	unsigned	 max;
 	int64_t		 span;
-	int		 episode;
 	int		 prio;
 	const char	*more;		/* what the others are called */
 	int64_t		 begin, end;	/* of the present span */
@@ -295,18 +294,16 @@ static struct limit {
 	[FAILURES] = { .max = 5, .span = SECOND, .prio = LOG_ERR,
 	    .more = "more of the workers failed in the same second" },
 	[RECYCLINGS] = { .max = 5, .span = SECOND, .prio = LOG_INFO,
-	    .more = "more of the workers ended with status 0 in the same "
-	    "second" },
-	[LINES] = { .max = LINES_MAX, .span = SECOND, .prio = LOG_WARNING,
-	    .more = "lines of the workers' output dropped: more than 100 in "
-	    "a second" },
+	    .more = "more of the workers ended with status 0 in that second" },
+	[LINES] = { .max = 100, .span = SECOND, .prio = LOG_WARNING, .more =
+	    "lines of the workers' output dropped: more than 100 in a second" },
 	[STORM] = { .max = 100, .span = SECOND },
 	[EXITS] = { .max = 100, .span = SECOND },
-	[ROW] = { .span = ROW_LONG, .episode = 1 },
-	[ROW_TOLD] = { .max = 1, .span = ROW_LONG, .episode = 1 },
-	[NO_CONN] = { .max = 1, .span = EPISODE, .episode = 1 },
-	[NO_WORKER] = { .max = 1, .span = EPISODE, .episode = 1 },
-	[SATURATION] = { .max = 1, .span = EPISODE, .episode = 1 },
+	[ROW] = { .span = ROW_LONG },
+	[ROW_TOLD] = { .max = 1, .span = ROW_LONG },
+	[NO_CONN] = { .max = 1, .span = EPISODE },
+	[NO_WORKER] = { .max = 1, .span = EPISODE },
+	[SATURATION] = { .max = 1, .span = EPISODE },
 };
 
 /*
@@ -369,7 +366,7 @@ limit(int which)
 		l->n = 0;
 		l->begin = now;
 	}
-	if (l->n == 0 || l->episode)
+	if (l->n == 0 || l->span > SECOND)
 		l->end = now + l->span;
 	return l->n++ < l->max;
 }
@@ -1222,26 +1219,21 @@ pool_release(size_t keep)
 }
 
 /*
- * Puts right what a worker may have changed for all that share it: on the pipe
- * for output O_NONBLOCK, by which the next ones would lose some, and on the
- * listener of a fixed pool status flags, timeouts and the length of the
- * backlog.  What shutdown(2) did to it cannot be undone.
+ * Puts right what a worker may have changed for all that share it: O_NONBLOCK
+ * on the pipe for output, by which the next ones would lose some, and on the
+ * listener of a fixed pool, and the length of that one's backlog.  What
+ * shutdown(2) did to it cannot be undone.
  */
 static void
 shared_restore(int fd)
 {
-	struct timeval	 never = { 0, 0 };
-
-	/* Cannot fail: the pipe is open. */
+	/* Cannot fail: all these are open, and fd listens already. */
 	if (out.pipe[1] != -1)
 		(void)fcntl(out.pipe[1], F_SETFL, 0);
-	if (!opt.variable && (fcntl(fd, F_SETFL, 0) == -1 ||
-	    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &never,
-	    sizeof(never)) == -1 ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &never,
-	    sizeof(never)) == -1 || listen(fd, opt.backlog) == -1))
-		logit(LOG_ERR, "cannot put the listening socket right: %s",
-		    strerror(errno));
+	if (!opt.variable) {
+		(void)fcntl(fd, F_SETFL, 0);
+		(void)listen(fd, opt.backlog);
+	}
 }
 
 /*
@@ -1847,20 +1839,18 @@ status(void)
 static int
 worker_assign(struct worker *w, int conn)
 {
-	struct msghdr	 msg;
-	struct cmsghdr	*cmsg;
-	struct iovec	 iov;
+	uint64_t	 cookie = count.handed + 1;
+	struct iovec	 iov = { &cookie, sizeof(cookie) };
 	union {
 		struct cmsghdr	 hdr;
 		unsigned char	 buf[64];	/* no constant on NetBSD */
 	} control;
-	uint64_t	 cookie = count.handed + 1;
+	struct msghdr	 msg;
+	struct cmsghdr	*cmsg;
 	ssize_t		 n;
 
 	memset(&msg, 0, sizeof(msg));
 	memset(&control, 0, sizeof(control));
-	iov.iov_base = &cookie;
-	iov.iov_len = sizeof(cookie);
 	msg.msg_iov = &iov;
 	msg.msg_iovlen = 1;
 	msg.msg_control = control.buf;
@@ -2113,9 +2103,8 @@ signals(void)
 		got[SIGHUP] = 0;
 		trial.asked = 1;
 		if (trial.w != NULL && trial.w->state == KILLED)
-			logit(LOG_WARNING, "reload waits for the end of worker "
-			    "%ld, which has been hanging since its trial",
-			    (long)trial.w->pid);
+			logit(LOG_WARNING, "reload waits for worker %ld, which "
+			    "hangs", (long)trial.w->pid);
 	}
 }
 
@@ -2273,7 +2262,7 @@ user(int flag, const char *arg, uid_t *uid, gid_t *gid)
 static void
 options(int argc, char *argv[])
 {
-	int	 c, maxset = 0, backlogset = 0;
+	int	 c;
 
 	opt.sockuid = opt.procuid = getuid();
 	opt.sockgid = opt.procgid = getgid();
@@ -2286,14 +2275,12 @@ options(int argc, char *argv[])
 			break;
 		case 'l':
 			opt.backlog = number(c, optarg, 1, INT_MAX);
-			backlogset = 1;
 			break;
 		case 'n':
 			opt.min = number(c, optarg, 1, WORKERS_MAX);
 			break;
 		case 'N':
 			opt.max = number(c, optarg, 1, WORKERS_MAX * 2);
-			maxset = 1;
 			break;
 		case 'p':
 			opt.jail = optarg;
@@ -2321,20 +2308,17 @@ options(int argc, char *argv[])
 		default:
 			usage();
 		}
-	argv += optind;
-	argc -= optind;
-
-	if (argc == 0)
+	if (optind == argc)
 		usage();
-	opt.prog = argv;
-	if (!maxset)
+	opt.prog = argv + optind;
+	if (opt.max == 0)
 		opt.max = opt.min * 2;
 	if (opt.variable && opt.max < opt.min)
 		errx(1, "-N %zu: must not be below -n, which is %zu", opt.max,
 		    opt.min);
 	if (!opt.variable)
 		opt.max = opt.min;
-	if (!backlogset)
+	if (opt.backlog == 0)
 		opt.backlog = (int)opt.max * 2;
 }
 
@@ -2346,23 +2330,19 @@ options(int argc, char *argv[])
 static void
 descriptors_open(void)
 {
-	int	 fd;
-
 	closefrom(CONTROL_FD);
 	do {
-		if ((fd = open("/dev/null", O_RDWR)) == -1)
+		if ((nullfd = open("/dev/null", O_RDWR)) == -1)
 			err(1, "/dev/null");
-	} while (fd < CONTROL_FD);
-	nullfd = fd;
+	} while (nullfd < CONTROL_FD);
 	if (fd_flags(nullfd, 0) == -1)
 		err(1, "/dev/null");
 }
 
 /*
- * Raises the manager's limit of descriptors, if it may be too low, up to the
- * caller's hard limit.  A worker takes two: with -r its control socket, and
- * its connection or its exec pipe.  After two reloads there may be busy
- * workers of three generations.
+ * Raises the manager's limit of descriptors to what the workers may take, up to
+ * the caller's hard limit: with -r each a control socket, and a connection or
+ * an exec pipe, and after two reloads those of three generations are busy.
  */
 static void
 descriptors_limit(void)
@@ -2373,13 +2353,12 @@ descriptors_limit(void)
 	if (getrlimit(RLIMIT_NOFILE, &caller_nofile) == -1)
 		err(1, "getrlimit");
 	rl = caller_nofile;
-	if (rl.rlim_cur == RLIM_INFINITY || rl.rlim_cur >= need)
-		return;
-	rl.rlim_cur = need;
-	if (rl.rlim_max != RLIM_INFINITY && rl.rlim_max < need)
-		rl.rlim_cur = rl.rlim_max;
-	/* If that fails, the shortage is met when it comes. */
-	(void)setrlimit(RLIMIT_NOFILE, &rl);
+	if (rl.rlim_cur != RLIM_INFINITY && rl.rlim_cur < need) {
+		rl.rlim_cur = rl.rlim_max != RLIM_INFINITY &&
+		    rl.rlim_max < need ? rl.rlim_max : need;
+		/* If that fails, the shortage is met when it comes. */
+		(void)setrlimit(RLIMIT_NOFILE, &rl);
+	}
 }
 
 /*
