@@ -274,10 +274,10 @@ for way in theirs/way theirs/way/../root rootstheirs theirlink; do
 	SOCK=$T/$way/sock
 	start_daemon /bin/worker
 	like "$? $(errors)" "^1 .* can change $T/their[a-z]*, so -u" \
-	    "$way: refused to root"
+	    "$way: refused to root" || also_kill "$PID"
 	start_daemon -u daemon /bin/worker
 	like "$? $(errors)" "^1 .* change $T/their[a-z]*: Permission denied$" \
-	    "$way: refused to sockuser"
+	    "$way: refused to sockuser" || also_kill "$PID"
 	is "$(ls -A "$T/root")" way "$way: nothing made where it leads"
 done
 SOCK=$T/loop/sock
