@@ -2444,430 +2444,273 @@ signals_init(void)
 
 /*
  * ---------- Set-up: the socket
- */
-
-/*
- * The socket's place.  Its directory is opened once and then used instead of
- * the path, see sock_open().
+ *
+ * Root acts by name only where nobody but root can exchange one: each
+ * directory on the way is root's, and not writable by others unless sticky;
+ * that holds for a symbolic link, as /var/run may be, and its target as well.
+ * Anywhere else all that is done at the path is done with the effective user
+ * and groups of sockuser: whoever exchanges names there gets nothing done that
+ * sockuser could not do anyway.
+ *
+ * In root's sticky directory others may make names and exchange their own.
+ * What they put at the path is looked at, asked and removed, which follows no
+ * link and costs them only what is theirs; what root has made there stays.
  */
 static struct {
-	int		 dir;		/* its directory */
-	const char	*name;		/* its name in dir */
+	struct sockaddr_un addr;	/* absolute: ss(8) and cleaners look */
+	char		 weak[PATH_MAX]; /* the first name on the way that */
+					/* others can exchange, or empty */
 	struct stat	 st;		/* what we made, to recognise it */
-} sock = { .dir = -1, .name = "" };
-
-/* Sets an address to a name in the working directory, which fits. */
-static void
-sock_address(struct sockaddr_un *sun, const char *name)
-{
-	memset(sun, 0, sizeof(*sun));
-	sun->sun_family = AF_UNIX;
-	(void)strlcpy(sun->sun_path, name, sizeof(sun->sun_path));
-}
-
-/* Returns the errno of connect(2), or 0. */
-static int
-sock_ask(int fd, const struct sockaddr_un *sun)
-{
-	return connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) == -1 ?
-	    errno : 0;
-}
+} sock;
 
 /*
- * Returns whether a stream socket that some process has open is dead: a
- * process that a worker left behind may hold a listener that was shut down.
- * Ends with a message if that cannot be found out.
- *
- * A stream that is connected already asks first, so no server notices.  Linux
- * looks at the listener first: ECONNREFUSED if it is dead, EAGAIN if its
- * backlog is full, else EISCONN.  The BSDs and macOS look at our socket first
- * and say EISCONN even for a directory.  There we must really connect, and a
- * live server gets a client that is gone at once.  They say ECONNREFUSED also
- * for a full backlog, so we try for PROBE_TIME: a server that works accepts
- * connections in that time, and we may be the next in the backlog.  One whose
- * backlog is full at each try is taken for dead.
- */
-static int
-sock_dead(struct sockaddr_un *sun)
-{
-	struct sockaddr_un dot;
-	int		 answer, fd, p[2], remaining;
-
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, p) == -1)
-		err(1, "cannot make a socket");
-	if (fd_flags(p[0], O_NONBLOCK) == -1)
-		err(1, "cannot set the flags of a socket");
-	sock_address(&dot, ".");
-	answer = sock_ask(p[0], sun);
-	remaining = answer == EISCONN && sock_ask(p[0], &dot) == EISCONN ?
-	    PROBE_TIME : 0;
-	close(p[0]);
-	close(p[1]);
-	for (; remaining > 0; remaining -= PROBE_PAUSE) {
-		if ((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1)
-			err(1, "cannot make a socket");
-		if (fd_flags(fd, O_NONBLOCK) == -1)
-			err(1, "cannot set the flags of a socket");
-		answer = sock_ask(fd, sun);
-		close(fd);
-		if (answer != ECONNREFUSED)
-			break;
-		(void)poll(NULL, 0, PROBE_PAUSE);
-	}
-	switch (answer) {
-	case ECONNREFUSED:
-	case ENOENT:
-		return 1;
-	case 0:
-	case EAGAIN:
-	case EINPROGRESS:
-	case EISCONN:
-	case EPROTOTYPE:	/* neither stream nor datagram */
-		return 0;
-	default:
-		errno = answer;
-		err(1, "%s", opt.sockpath);
-	}
-}
-
-/*
- * Ends with a message unless the path is free or has a leftover: a socket to
- * which nobody can connect.  The first question is asked with a datagram
- * socket, which no server notices.  Linux and the BSDs say ECONNREFUSED if no
- * process has the socket open, else EPROTOTYPE.
- *
- * connect(2) follows a symbolic link that somebody puts there after our
- * fstatat(2).  Then another socket is asked, which does no harm: nothing is
- * sent, and only somebody who could as well replace the socket gets a wrong
- * answer.  On return the working directory may be sock.dir.
+ * Takes on the rights of sockuser, or root's again, or ends with a message.
+ * Root's other groups do not come back: nothing that follows needs them.
  */
 static void
-sock_probe(void)
+sock_rights(int root)
 {
-	struct sockaddr_un sun;
-	struct stat	 st;
-	int		 fd;
+	struct passwd	*pw;
+	gid_t		 gid = getgid();
 
-	if (fstatat(sock.dir, sock.name, &st, AT_SYMLINK_NOFOLLOW) == -1) {
-		if (errno != ENOENT)
-			err(1, "%s", opt.sockpath);
+	if ((geteuid() == 0) == root)
 		return;
-	}
-	if (!S_ISSOCK(st.st_mode))
-		errx(1, "%s: exists and is not a socket", opt.sockpath);
-	if (fchdir(sock.dir) == -1)
-		err(1, "cannot enter the directory of socket %s", opt.sockpath);
-	sock_address(&sun, sock.name);
-	if ((fd = socket(AF_UNIX, SOCK_DGRAM, 0)) == -1)
-		err(1, "cannot make a socket");
-	switch (sock_ask(fd, &sun)) {
-	case ECONNREFUSED:
-	case ENOENT:
-		break;
-	case EPROTOTYPE:
-		if (sock_dead(&sun))
-			break;
-		/* FALLTHROUGH */
-	case 0:
-		errx(1, "%s: is in use by a running server", opt.sockpath);
-	default:
-		err(1, "%s", opt.sockpath);
-	}
-	close(fd);
+	if (root ? seteuid(0) == -1 || setegid(gid) == -1 ||
+	    setgroups(1, &gid) == -1 :
+	    (pw = getpwuid(opt.sockuid)) == NULL ||
+	    initgroups(pw->pw_name, opt.sockgid) == -1 ||
+	    setegid(opt.sockgid) == -1 || seteuid(opt.sockuid) == -1)
+		err(1, "cannot change to the rights of user %ld",
+		    root ? 0L : (long)opt.sockuid);
 }
 
 /*
- * Replaces path, of PATH_MAX bytes, in which name and rest are, by the target
- * of the symbolic link name in the directory fd, and rest.  Returns -1 with
- * errno.
- */
-static int
-sock_link(int fd, const char *name, const char *rest, char *path)
-{
-	char	 target[PATH_MAX], whole[PATH_MAX];
-	ssize_t	 n;
-
-	if ((n = readlinkat(fd, name, target, sizeof(target) - 1)) == -1)
-		return -1;
-	target[n] = '\0';
-	if ((size_t)snprintf(whole, sizeof(whole), "%s/%s", target, rest) >=
-	    sizeof(whole)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	(void)strlcpy(path, whole, PATH_MAX);
-	return 0;
-}
-
-/*
- * Opens a directory, component by component, and returns the descriptor, or
- * ends with a message.  A symbolic link, as /var/run may be, is followed only
- * in a directory where nobody but root can make one: else the owner of a
- * directory on the way could have the socket made anywhere.  That holds for
- * the target of a link as well, so its components are opened one by one too.
- */
-static int
-sock_walk(const char *dir)
-{
-	struct stat	 st, link;
-	char		 path[PATH_MAX], *name, *rest;
-	int		 flags, fd, next, links = 0;
-
-	flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-	(void)strlcpy(path, dir, sizeof(path));
-	if ((fd = open(path[0] == '/' ? "/" : ".", flags)) == -1)
-		err(1, "cannot open the directory of socket %s", opt.sockpath);
-	rest = path;
-	while (*(name = rest + strspn(rest, "/")) != '\0') {
-		rest = name + strcspn(name, "/");
-		if (*rest != '\0')
-			*rest++ = '\0';
-		if (fstat(fd, &st) == -1)
-			err(1, "cannot look at the directory of socket %s",
-			    opt.sockpath);
-		if (fstatat(fd, name, &link, AT_SYMLINK_NOFOLLOW) == -1 ||
-		    !S_ISLNK(link.st_mode))
-			next = openat(fd, name, flags);
-		else if (st.st_uid != 0 ||
-		    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-			errx(1, "-s %s: %s is a symbolic link where others "
-			    "than root may make one", opt.sockpath, name);
-		else if (++links > LINKS_MAX) {
-			errno = ELOOP;
-			next = -1;
-		} else if (sock_link(fd, name, rest, path) == -1)
-			next = -1;
-		else {
-			rest = path;
-			next = path[0] == '/' ? open("/", flags) :
-			    openat(fd, ".", flags);
-		}
-		if (next == -1)
-			err(1, "cannot open the directory of socket %s",
-			    opt.sockpath);
-		close(fd);
-		fd = next;
-	}
-	return fd;
-}
-
-/*
- * Splits sockpath into its directory, which is opened as sock.dir, and
- * sock.name, or ends with a message.  The path is not looked up again.
- */
-static void
-sock_place(void)
-{
-	char		 dir[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
-	char		*slash;
-
-	if (opt.sockpath[0] == '\0')
-		errx(1, "-s: socket path is empty");
-	/* We need the last component only, but clients the whole path. */
-	if (strlcpy(dir, opt.sockpath, sizeof(dir)) >= sizeof(dir))
-		errx(1, "-s %s: path is too long for a socket, at most %zu "
-		    "bytes", opt.sockpath, sizeof(dir) - 1);
-	sock.name = opt.sockpath;
-	if ((slash = strrchr(dir, '/')) != NULL) {
-		sock.name += slash - dir + 1;
-		/* Of "/x" the slash is the directory. */
-		slash[slash == dir] = '\0';
-	} else
-		(void)strlcpy(dir, ".", sizeof(dir));
-	if (sock.name[0] == '\0')
-		errx(1, "-s %s: ends in a slash, so it is no socket's path",
-		    opt.sockpath);
-	sock.dir = sock_walk(dir);
-}
-
-/*
- * Makes a stream socket in the working directory, with mode 0660 from the
- * beginning and the status flag, if that is not 0.  It gets its final name,
- * because fstat(1) and ss(8) show the name that was bound.  Returns the
- * descriptor, or -1 after a message.
- */
-static int
-sock_bind(int flag)
-{
-	struct sockaddr_un sun;
-	mode_t		 mask;
-	int		 bound, fd;
-
-	if ((fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1) {
-		warn("cannot make a socket");
-		return -1;
-	}
-	if (fd_flags(fd, flag) == -1) {
-		warn("cannot set the flags of a socket");
-		return -1;
-	}
-	sock_address(&sun, sock.name);
-	mask = umask(0117);
-	bound = bind(fd, (struct sockaddr *)&sun, sizeof(sun));
-	umask(mask);
-	if (bound == -1) {
-		warn("cannot make socket %s", opt.sockpath);
-		return -1;
-	}
-	return fd;
-}
-
-/*
- * Makes the listening socket in the directory priv, which is ours alone, and
- * moves it to its place.  Nobody else can exchange a name in priv, or reach a
- * socket there whose owner or mode is not yet right.  For the fixed pool
- * listener.trial is made like it, but its name is removed before it listens, so that
- * no client can ever connect to it.  On success the working directory is the
- * one that is open as cwd.  Returns 0, or -1 after a message.
- */
-static int
-sock_make(int priv, int cwd)
-{
-	if (fchdir(priv) == -1) {
-		warn("cannot enter the directory made for socket %s",
-		    opt.sockpath);
-		return -1;
-	}
-	if (!opt.variable) {
-		if ((listener.trial = sock_bind(0)) == -1)
-			return -1;
-		if (unlinkat(priv, sock.name, 0) == -1) {
-			warn("cannot remove the trial's socket for %s",
-			    opt.sockpath);
-			return -1;
-		}
-		if (listen(listener.trial, opt.backlog) == -1) {
-			warn("cannot listen on socket %s", opt.sockpath);
-			return -1;
-		}
-	}
-	if ((listener.fd = sock_bind(opt.variable ? O_NONBLOCK : 0)) == -1)
-		return -1;
-	if (fstatat(priv, sock.name, &sock.st, AT_SYMLINK_NOFOLLOW) == -1)
-		warn("%s", opt.sockpath);
-	/* A default ACL of the directory may have changed the mode. */
-	else if ((sock.st.st_mode & 07777) != 0660 &&
-	    fchmodat(priv, sock.name, 0660, 0) == -1)
-		warn("cannot set the mode of socket %s", opt.sockpath);
-	else if (fchownat(priv, sock.name, opt.sockuid, opt.sockgid,
-	    AT_SYMLINK_NOFOLLOW) == -1)
-		warn("cannot give socket %s to user %ld", opt.sockpath,
-		    (long)opt.sockuid);
-	else if (listen(listener.fd, opt.backlog) == -1)
-		warn("cannot listen on socket %s", opt.sockpath);
-	else if (fchdir(cwd) == -1)
-		warn("cannot return to the working directory");
-	else if (renameat(priv, sock.name, sock.dir, sock.name) == -1)
-		warn("cannot move the socket to %s", opt.sockpath);
-	else
-		return 0;
-	(void)unlinkat(priv, sock.name, 0);
-	return -1;
-}
-
-/*
- * Makes a directory in sock.dir that is ours alone, stores its name in name,
- * and returns a descriptor of it, or -1 after a message.  What was opened is
- * looked at, because somebody may have put another directory there meanwhile.
- */
-static int
-sock_private(char *name, size_t size)
-{
-	struct timespec	 ts;
-	struct stat	 st;
-	mode_t		 mask;
-	int		 fd, made, tries = 100;
-
-	do {
-		/* It may be guessed: mkdirat(2) does not take what exists. */
-		(void)clock_gettime(CLOCK_REALTIME, &ts);
-		(void)snprintf(name, size, ".kfcgi.%08x",
-		    (unsigned int)ts.tv_nsec << 2 ^ (unsigned int)ts.tv_sec ^
-		    (unsigned int)getpid() << 16);
-		mask = umask(0077);
-		made = mkdirat(sock.dir, name, 0700);
-		umask(mask);
-	} while (made == -1 && errno == EEXIST && --tries > 0);
-	if (made == -1) {
-		warn("cannot make a directory for socket %s", opt.sockpath);
-		return -1;
-	}
-	if ((fd = openat(sock.dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW |
-	    O_CLOEXEC)) == -1)
-		warn("cannot open the directory made for socket %s",
-		    opt.sockpath);
-	else if (fstat(fd, &st) == -1)
-		warn("cannot look at the directory made for socket %s",
-		    opt.sockpath);
-	else if (st.st_uid != geteuid() || (st.st_mode & 0777) != 0700)
-		warnx("the directory made for socket %s is not ours alone: "
-		    "somebody else exchanges it", opt.sockpath);
-	else
-		return fd;
-	fd_close(&fd);
-	(void)unlinkat(sock.dir, name, AT_REMOVEDIR);
-	return -1;
-}
-
-/*
- * Opens the listening socket, or ends with a message.  The jail and what is at
- * the socket's path are looked at before anything is touched.
- *
- * The directory may belong to somebody else, who may exchange every name in it
- * at any time, while we are root.  Hence
- *  1. it is opened once and its path is not used again, see sock_place();
- *  2. the socket is made in a directory of our own inside it, into which
- *     nobody else can reach, see sock_private() and sock_make();
- *  3. the finished socket gets its name by renameat(2), which replaces what
- *     has that name without following it; from then on nothing is changed by
- *     that name.
- * So the owner of the directory can remove or replace the socket, and make the
- * start fail, but can do nothing else.
- *
- * If we are killed in between, a directory .kfcgi.XXXXXXXX is left, empty or
- * with a dead socket.  On return the working directory is that of the caller
- * if the jail is a relative path, else the root.
- */
-static void
-sock_open(void)
-{
-	struct stat	 st;
-	char		 name[16];
-	int		 cwd, made, priv;
-
-	if (stat(opt.jail, &st) == -1)
-		err(1, "-p %s", opt.jail);
-	if (!S_ISDIR(st.st_mode))
-		errx(1, "-p %s: not a directory", opt.jail);
-	sock_place();
-	if ((cwd = open(opt.jail[0] == '/' ? "/" : ".",
-	    O_RDONLY | O_DIRECTORY | O_CLOEXEC)) == -1)
-		err(1, "cannot open the working directory");
-	sock_probe();
-	if ((priv = sock_private(name, sizeof(name))) == -1)
-		exit(1);
-	made = sock_make(priv, cwd);
-	close(priv);
-	close(cwd);
-	/* Fails if somebody has moved it or filled another: not our loss. */
-	(void)unlinkat(sock.dir, name, AT_REMOVEDIR);
-	if (made == -1)
-		exit(1);
-}
-
-/*
- * Removes the socket after a failed start, if it is still ours.  Only the
- * owner of the directory can exchange it between fstatat(2) and unlinkat(2),
- * and would lose a file of that directory.
+ * Removes the socket after a failed start, if it is still ours.  Whoever
+ * exchanges it between lstat(2) and unlink(2) loses a file of their own.
  */
 static void
 sock_remove(void)
 {
 	struct stat	 st;
 
-	if (fstatat(sock.dir, sock.name, &st, AT_SYMLINK_NOFOLLOW) != -1 &&
+	sock_rights(sock.weak[0] == '\0');
+	if (lstat(sock.addr.sun_path, &st) != -1 &&
 	    st.st_dev == sock.st.st_dev && st.st_ino == sock.st.st_ino)
-		(void)unlinkat(sock.dir, sock.name, 0);
+		(void)unlink(sock.addr.sun_path);
+	sock_rights(1);
+}
+
+/* Ends with a message: what could not be done, and the reason, an errno. */
+static __dead void
+sock_fail(const char *what, int reason)
+{
+	sock_remove();
+	errno = reason;
+	err(1, "cannot %s socket %s%s%s", what, opt.sockpath, sock.weak[0] ==
+	    '\0' ? "" : " with sockuser's rights, used as others than root "
+	    "can change ", sock.weak);
+}
+
+/*
+ * Sets sock.weak by a look at what is before each slash of the path, or ends
+ * with a message.  Where that is a link, goes on with the path it leads to.
+ */
+static void
+sock_way(void)
+{
+	struct stat	 st;
+	char		 path[PATH_MAX], to[PATH_MAX], *name;
+	size_t		 len, room;
+	ssize_t		 n;
+	int		 links = 0;
+
+	(void)strlcpy(path, sock.addr.sun_path, sizeof(path));
+	for (len = 0; path[len += strcspn(path + len, "/")] != '\0'; len++) {
+		(void)strlcpy(sock.weak, path, len == 0 ? 2 : len + 1);
+		if (lstat(sock.weak, &st) == -1)
+			goto fail;
+		if (st.st_uid != 0 || (!S_ISLNK(st.st_mode) &&
+		    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0 &&
+		    (st.st_mode & S_ISVTX) == 0))
+			return;
+		if (!S_ISLNK(st.st_mode))
+			continue;
+		if ((n = readlink(sock.weak, to, sizeof(to) - 1)) == -1)
+			goto fail;
+		to[n] = '\0';
+		name = to[0] == '/' ? sock.weak : strrchr(sock.weak, '/') + 1;
+		room = sizeof(sock.weak) - (size_t)(name - sock.weak);
+		errno = links == LINKS_MAX ? ELOOP : ENAMETOOLONG;
+		if (links++ == LINKS_MAX || (size_t)snprintf(name, room,
+		    "%s%s", to, path + len) >= room)
+			goto fail;
+		(void)strlcpy(path, sock.weak, sizeof(path));
+		len = (size_t)-1;	/* from the beginning */
+	}
+	sock.weak[0] = '\0';
+	return;
+fail:
+	err(1, "cannot reach the directory of socket %s: %s", opt.sockpath,
+	    sock.weak);
+}
+
+/*
+ * Returns whether some process has open what is at the path (SOCK_DGRAM), or
+ * listens there (SOCK_STREAM), or ends with a message.  A root that lacks the
+ * capability to connect asks with sockuser's rights.
+ */
+static int
+sock_ask(int type)
+{
+	int	 answer, fd;
+
+	if ((fd = socket(AF_UNIX, type, 0)) == -1 ||
+	    fd_flags(fd, O_NONBLOCK) == -1)
+		sock_fail("connect to", errno);
+	while ((answer = connect(fd, (struct sockaddr *)&sock.addr,
+	    sizeof(sock.addr)) == -1 ? errno : 0) == EACCES &&
+	    geteuid() == 0 && opt.sockuid != 0)
+		sock_rights(0);
+	sock_rights(sock.weak[0] == '\0');
+	close(fd);
+	if (answer == ECONNREFUSED || answer == ENOENT)
+		return 0;
+	/* A full backlog is EAGAIN, another type of socket EPROTOTYPE. */
+	if (answer != 0 && answer != EAGAIN && answer != EINPROGRESS &&
+	    answer != EPROTOTYPE)
+		sock_fail("connect to", answer);
+	return 1;
+}
+
+/*
+ * Removes a leftover, a socket to which nobody can connect, or ends with a
+ * message if there is anything else.
+ *
+ * A datagram socket, which no server notices, is refused if no process has
+ * the other open.  If one has, a stream socket asks whether that listens; a
+ * live server gets one client, which is gone at once.  This goes on for
+ * PROBE_TIME: the BSDs refuse also when a backlog is full, and the workers of
+ * a manager that was killed may still be dying.
+ */
+static void
+sock_clear(void)
+{
+	struct stat	 st;
+	int		 left, live = 0;
+
+	if (lstat(sock.addr.sun_path, &st) == -1) {
+		if (errno == ENOENT)
+			return;
+		sock_fail("look at", errno);
+	}
+	if (!S_ISSOCK(st.st_mode))
+		errx(1, "%s: exists and is not a socket", opt.sockpath);
+	for (left = PROBE_TIME; left > 0 && sock_ask(SOCK_DGRAM);
+	    left -= PROBE_PAUSE) {
+		live = live || sock_ask(SOCK_STREAM);
+		(void)poll(NULL, 0, PROBE_PAUSE);
+	}
+	if (left <= 0 && live)
+		errx(1, "%s: is in use by a running server", opt.sockpath);
+	if (unlink(sock.addr.sun_path) == -1 && errno != ENOENT)
+		sock_fail("remove", errno);
+}
+
+/*
+ * Gives the socket its owner, group and mode, or ends with a message.  Nothing
+ * is done to what somebody else has put there.  Where others can exchange
+ * names, the mode is not changed, since chmod(2) follows links, and a stranger
+ * may not own the directory: a default ACL there lets in whom no mode shows.
+ */
+static void
+sock_own(char *path)
+{
+	struct stat	 dir, *st = &sock.st;
+	char		*name = strrchr(path, '/') + 1, first = *name;
+
+	errno = EPERM;
+	if (lstat(path, st) == -1 || !S_ISSOCK(st->st_mode) ||
+	    st->st_uid != geteuid() || ((st->st_mode & 07777) != 0660 &&
+	    (sock.weak[0] != '\0' || chmod(path, 0660) == -1)) ||
+	    ((st->st_uid != opt.sockuid || st->st_gid != opt.sockgid) &&
+	    lchown(path, opt.sockuid, opt.sockgid) == -1) ||
+	    lstat(path, st) == -1 || (st->st_mode & 07777) != 0660 ||
+	    st->st_uid != opt.sockuid || st->st_gid != opt.sockgid)
+		sock_fail("set owner and mode of", errno);
+	if (sock.weak[0] == '\0')
+		return;
+	dir.st_uid = (uid_t)-1;		/* unless exchanged meanwhile */
+	*name = '\0';
+	(void)stat(path, &dir);
+	*name = first;
+	if (dir.st_uid != 0 && dir.st_uid != opt.sockuid &&
+	    dir.st_uid != opt.procuid) {
+		sock_remove();
+		errx(1, "-s %s: its directory belongs to user %ld, who could "
+		    "let others connect", opt.sockpath, (long)dir.st_uid);
+	}
+}
+
+/*
+ * Makes a stream socket at the path, with mode 0660 from the beginning, that
+ * listens, and stores its descriptor, or ends with a message.  That of the
+ * trial loses its name before it listens: no client can ever connect to it.
+ */
+static void
+sock_make(int *fd)
+{
+	mode_t	 mask = umask(0117);
+
+	if ((*fd = socket(AF_UNIX, SOCK_STREAM, 0)) == -1 ||
+	    fd_flags(*fd, opt.variable ? O_NONBLOCK : 0) == -1 ||
+	    bind(*fd, (struct sockaddr *)&sock.addr, sizeof(sock.addr)) == -1)
+		sock_fail("make", errno);
+	umask(mask);
+	if (fd == &listener.fd)
+		sock_own(sock.addr.sun_path);
+	else if (unlink(sock.addr.sun_path) == -1)
+		sock_fail("remove", errno);
+	if (listen(*fd, opt.backlog) == -1)
+		sock_fail("listen on", errno);
+}
+
+/*
+ * Opens the listening socket, and for the fixed pool that of the trial, or
+ * ends with a message.  The jail and what is at the socket's path are looked
+ * at before anything is touched.
+ */
+static void
+sock_open(void)
+{
+	struct stat	 st;
+	char		 cwd[PATH_MAX] = "";
+	size_t		 len, size = sizeof(sock.addr.sun_path);
+
+	if (stat(opt.jail, &st) == -1)
+		err(1, "-p %s", opt.jail);
+	if (!S_ISDIR(st.st_mode))
+		errx(1, "-p %s: not a directory", opt.jail);
+	if (opt.sockpath[0] == '\0')
+		errx(1, "-s: socket path is empty");
+	if (opt.sockpath[0] != '/' && getcwd(cwd, sizeof(cwd)) == NULL)
+		err(1, "cannot find the directory of -s %s", opt.sockpath);
+	sock.addr.sun_family = AF_UNIX;
+	len = (size_t)snprintf(sock.addr.sun_path, size, "%s%s%s", cwd,
+	    cwd[0] == '\0' || cwd[1] == '\0' ? "" : "/", opt.sockpath);
+	if (len >= size)
+		errx(1, "-s %s: path is too long for a socket: %zu bytes from "
+		    "the root, at most %zu bytes", opt.sockpath, len, size - 1);
+	sock_way();
+	if (sock.weak[0] != '\0' && opt.sockuid == 0)
+		errx(1, "-s %s: others than root can change %s, so -u has to "
+		    "name a user who may make the socket", opt.sockpath,
+		    sock.weak);
+	sock_rights(sock.weak[0] == '\0');
+	sock_clear();
+	if (!opt.variable)
+		sock_make(&listener.trial);
+	sock_make(&listener.fd);
+	sock_rights(1);
 }
 
 /*
@@ -2930,8 +2773,6 @@ detach(void)
 			fatal("leave the session", "");
 	}
 	manager = getpid();
-	/* An open directory would be a way out of the jail. */
-	fd_close(&sock.dir);
 }
 
 /*

@@ -101,7 +101,6 @@ my @facts = (
 	    source(qr/need = 6 \* \(rlim_t\)\S*max \+ 32;/, 'six') ],
 	[ 'and %s more: on OpenBSD, raise openfiles-max of the login class '
 	    . 'daemon for -N above 165', source(qr/max \+ 32;/, 32) ],
-	[ 'directory %s', source(qr/\.kfcgi\./, '.kfcgi.XXXXXXXX') ],
 	[ '"%s"', source(qr/"stdio proc exec unix"/, 'stdio proc exec unix') ],
 	[ 'and also "%s" with -r',
 	    source(qr/\? "stdio proc exec unix sendfd" :/, 'sendfd') ],

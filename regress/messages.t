@@ -33,10 +33,8 @@ cat >"$T/broken.c" <<'END'
 #include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/syscall.h>
 int	 snprintf(char *, size_t, const char *, ...);
 int	 sscanf(const char *, const char *, ...);
-long	 syscall(long, ...);
 char	*getenv(const char *);
 static int
 is_broken(const char *name, int n, long *rv)
@@ -69,25 +67,11 @@ name(long a, long b, long c, long d, long e)				\
 		next = dlsym(RTLD_NEXT, #name);				\
 	return next(a, b, c, d, e);					\
 }
-/* With 0 it makes one, but not as was asked for. */
-long
-mkdirat(long fd, long path, long mode)
-{
-	long	 rv;
-
-	if (is_broken("mkdirat", 1, &rv)) {
-		if (rv != 0)
-			return rv;
-		mode = 0750;
-	}
-	return syscall(SYS_mkdirat, fd, path, mode);
-}
 END
-for call in bind chdir chroot fchdir fchmodat fchownat fcntl fork fstat \
-    fstatat getegid geteuid getgid getrlimit getuid listen open openat pipe \
-    prctl realloc renameat sendmsg setenv seteuid setgroups setpgid setresgid \
-    setresuid setsid setuid sigaction sigprocmask socket socketpair umask \
-    unlinkat unsetenv; do
+for call in bind chdir chmod chroot fcntl fork getcwd getegid geteuid getgid \
+    getrlimit getuid initgroups lchown listen lstat open pipe prctl realloc \
+    sendmsg setenv seteuid setgroups setpgid setresgid setresuid setsid setuid \
+    sigaction sigprocmask socket socketpair umask unlink unsetenv; do
 	echo "CALL($call)"
 done >>"$T/broken.c"
 $CC -w -fno-builtin -shared -fPIC -o "$T/broken.so" "$T/broken.c" -ldl || exit 1
@@ -107,16 +91,12 @@ spoilt() {
 		PID=$(manager_pid "$SOCK")
 		[ -z "$PID" ] || end_manager
 	}
-	# Then it cannot remove its own directory, either.
-	[ "$_calls" != unlinkat:1 ] || rm -r "$T/d"/.kfcgi.*
 	is "$(ls -liA "$T/d")" "$_left" "without $_calls: nothing left"
 }
 
-# Of fstat and openat there is one for each directory on the way to the socket,
-# then one for the directory that is made for it.
+# Of lstat there is one for each directory on the way to the socket, the next is
+# for the socket.
 n=$(echo "$SOCK" | tr -cd / | wc -c)
-alone="the directory made for socket $SOCK is not ours alone: somebody else\
- exchanges it"
 while IFS='|' read -r calls message; do
 	spoilt "$calls" "$message" -n 1 /bin/worker
 done <<END
@@ -126,28 +106,15 @@ sigprocmask:1|sigprocmask: EAGAIN
 sigaction:1|sigaction: EAGAIN
 sigaction:66|sigaction: EAGAIN
 getrlimit:1|getrlimit: EAGAIN
-open:2|cannot open the directory of socket $SOCK: EAGAIN
-openat:1|cannot open the directory of socket $SOCK: EAGAIN
-fstat:1|cannot look at the directory of socket $SOCK: EAGAIN
-open:3|cannot open the working directory: EAGAIN
-fstatat:1|$SOCK: EAGAIN
-mkdirat:1|cannot make a directory for socket $SOCK: EAGAIN
-openat:$n|cannot open the directory made for socket $SOCK: EAGAIN
-fstat:$n|cannot look at the directory made for socket $SOCK: EAGAIN
-umask:1 mkdirat:1=0|$alone
-geteuid:2|$alone
-fchdir:1|cannot enter the directory made for socket $SOCK: EAGAIN
-socket:1|cannot make a socket: EAGAIN
-fcntl:2|cannot set the flags of a socket: EAGAIN
+lstat:1|cannot reach the directory of socket $SOCK: /: EAGAIN
+lstat:$((n + 1))|cannot look at socket $SOCK: EAGAIN
+socket:1|cannot make socket $SOCK: EAGAIN
+fcntl:2|cannot make socket $SOCK: EAGAIN
 bind:1|cannot make socket $SOCK: EAGAIN
-unlinkat:1|cannot remove the trial's socket for $SOCK: EAGAIN
 listen:1|cannot listen on socket $SOCK: EAGAIN
 bind:2|cannot make socket $SOCK: EAGAIN
-umask:1 fchmodat:1|cannot set the mode of socket $SOCK: EAGAIN
-fstatat:2|$SOCK: EAGAIN
+umask:1 chmod:1|cannot set owner and mode of socket $SOCK: EAGAIN
 listen:2|cannot listen on socket $SOCK: EAGAIN
-fchdir:2|cannot return to the working directory: EAGAIN
-renameat:1|cannot move the socket to $SOCK: EAGAIN
 pipe:1|cannot start: pipe: EAGAIN
 fcntl:4|cannot start: fcntl: EAGAIN
 fork:1|cannot start: fork: EAGAIN
@@ -162,16 +129,20 @@ setresuid:1|cannot become user $(id -u "$WHO"): EAGAIN
 setuid:1=0|privileges could be regained
 seteuid:1=0|privileges could be regained
 getuid:2|privileges could be regained
-geteuid:3|privileges could be regained
-getgid:2|group privileges could not be dropped
+geteuid:5|privileges could be regained
+getgid:4|group privileges could not be dropped
 getegid:1|group privileges could not be dropped
 unsetenv:1|cannot set the environment: EAGAIN
 realloc:1=0|cannot start: EAGAIN
 setpgid:1|cannot set up a worker: process group: EAGAIN
 prctl:1|cannot set up a worker: prctl: EAGAIN
 END
-spoilt fchownat:1 "cannot give socket $SOCK to user $(id -u "$WHO"): EAGAIN" \
+spoilt lchown:1 "cannot set owner and mode of socket $SOCK: EAGAIN" \
     -u "$WHO" /bin/worker
+spoilt getcwd:1=0 "cannot find the directory of -s x: EAGAIN" -s x /bin/worker
+mkdir -m 777 "$T/w"
+spoilt initgroups:1 "cannot change to the rights of user $(id -u "$WHO"):\
+ EAGAIN" -u "$WHO" -s "$T/w/sock" /bin/worker
 spoilt setenv:1 "cannot set the environment: EAGAIN" -r /bin/worker
 spoilt socketpair:1 "cannot start a worker: EAGAIN" -r /bin/worker
 
@@ -229,13 +200,10 @@ LD_PRELOAD=$T/broken.so BROKEN=' listen:3' start -n 1 /bin/worker
 ok "a listener that cannot be mended" logged \
     '^kfcgi: cannot put the listening socket right: Resource'
 # And in a start that meets another's socket, alive or left behind.
-spoilt socketpair:1 "cannot make a socket: EAGAIN" /bin/worker
-spoilt fcntl:2 "cannot set the flags of a socket: EAGAIN" /bin/worker
+spoilt socket:1 "cannot connect to socket $SOCK: EAGAIN" /bin/worker
 quit
-spoilt fchdir:1 "cannot enter the directory of socket $SOCK: EAGAIN" \
-    /bin/worker
-spoilt socket:1 "cannot make a socket: EAGAIN" /bin/worker
-spoilt listen:2 "cannot listen on socket $SOCK: EAGAIN" /bin/worker
+spoilt fcntl:2 "cannot connect to socket $SOCK: EAGAIN" /bin/worker
+spoilt unlink:1 "cannot remove socket $SOCK: EAGAIN" /bin/worker
 LD_PRELOAD=$T/broken.so BROKEN=' sendmsg:1' start -r -n 1 /bin/worker
 client -q '' >/dev/null 2>&1 &
 also_kill $!
