@@ -333,7 +333,7 @@ logit(int prio, const char *fmt, ...)
 	va_end(ap);
 	if ((opt.debug ||
 	    (!start.done && ending.status != 0 && prio <= LOG_ERR)) &&
-	    fd_ready(STDERR_FILENO, POLLOUT) == 1)
+	    fd_ready(STDERR_FILENO, POLLOUT) != 0)
 		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
 	syslog(prio, "%s", buf);
 }
@@ -488,6 +488,8 @@ output_drain(void)
 
 	for (i = 0; i < OUTPUT_TURNS && output_read(); i++)
 		continue;
+	if (!start.done && out.len > 0)
+		(void)!write(STDERR_FILENO, "\n", 1);
 	output_line(1);
 }
 
@@ -1192,6 +1194,25 @@ pool_joined(int grows)
 }
 
 /*
+ * Returns whether n workers serve who are no longer young, and nobody waits for
+ * one more.
+ */
+static int
+pool_whole(void)
+{
+	struct worker	*w;
+	size_t		 n = 0;
+	int		 i;
+
+	for (i = IDLE; i <= BUSY; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
+			n += w->gen == pool.gen &&
+			    now - w->started >= TRIAL_TIME;
+	return n >= opt.min && (!opt.variable || (listener.nconns == 0 &&
+	    fd_ready(listener.fd, POLLIN) == 0));
+}
+
+/*
  * Lets workers of old generations go until keep of them are left: the busy
  * after their request, all others at once.  Workers that are LOST stay, because
  * SIGCHLD is about to tell why.  Returns how many were busy.
@@ -1259,25 +1280,6 @@ pool_renew(void)
 /*
  * ---------- The trial: its course
  */
-
-/*
- * Returns whether n workers serve who are no longer young, and nobody waits for
- * one more.
- */
-static int
-pool_whole(void)
-{
-	struct worker	*w;
-	size_t		 n = 0;
-	int		 i;
-
-	for (i = IDLE; i <= BUSY; i++)
-		TAILQ_FOREACH(w, &pool.q[i], entry)
-			n += w->gen == pool.gen &&
-			    now - w->started >= TRIAL_TIME;
-	return n >= opt.min && (!opt.variable || (listener.nconns == 0 &&
-	    fd_ready(listener.fd, POLLIN) == 0));
-}
 
 /*
  * The worker on trial has lived for TRIAL_TIME: the trial has passed.  With -r
@@ -1405,7 +1407,8 @@ death(const struct worker *w, int failed)
 	if (trial.prog == GOOD) {
 		trial.prog = DOUBT;
 		trial.why[0] = '\0';
-	} else if (trial.prog == DOUBT && trial.why[0] != '\0')
+	} else if (trial.prog == DOUBT && trial.why[0] != '\0' &&
+	    !pool_whole())
 		trial_broken(trial.why);
 	if (trial.prog == DOUBT && limit_full(STORM))
 		trial.due = now;
