@@ -308,7 +308,7 @@ static struct limit {
 
 /*
  * The start.  The manager cannot undo it, being jailed and no longer root, so
- * the process that the shell waits for does, see start_wait().
+ * the process that the shell waits for does, see detach().
  */
 static struct {
 	int		 done;		/* it has succeeded */
@@ -526,7 +526,7 @@ struct worker {
 	int64_t		 started;	/* time of fork(2) */
 	int64_t		 since;		/* time it entered its state */
 	int64_t		 due;		/* limit for its state, but IDLE, BUSY */
-	int		 reaped;	/* pid may be another process by now */
+	int		 reaped;	/* pid is but a group's, or 0 */
 };
 
 TAILQ_HEAD(workers, worker);
@@ -1183,16 +1183,6 @@ pool_executed(struct worker *w)
 		pool.ready = later(READY_TIME);
 }
 
-/* Counts a worker that joins the pool, not to make it grow, as a restart. */
-static void
-pool_joined(int grows)
-{
-	if (pool.fresh > 0)
-		pool.fresh--;
-	else if (!grows)
-		count.restarts++;
-}
-
 /*
  * Returns whether n workers serve who are no longer young, and nobody waits for
  * one more.
@@ -1304,7 +1294,10 @@ trial_pass(struct worker *w)
 		w->gen = pool.gen;
 		queue_insert(w, IDLE);
 		pool_executed(w);
-		pool_joined(grows);
+		if (pool.fresh > 0)
+			pool.fresh--;
+		else
+			count.restarts += !grows;
 		return;
 	}
 	trial.passed = 1;
@@ -1314,16 +1307,26 @@ trial_pass(struct worker *w)
 }
 
 /*
- * Puts a worker on trial, for a new generation or not.  If there is a shortage,
- * the program had no part in that, so a doubt stays.
+ * Puts a worker on trial, if that is asked for or due.  In doubt, the workers
+ * that are starting go first, in case there is room for n of them only, and a
+ * shortage, in which the program has no part, ends nothing.
  */
 static void
-trial_begin(int renews)
+trial_next(void)
 {
+	int	 renews = trial.asked && !pool.renewing;
+
+	if (trial.w != NULL || ending.begun || (!renews && (!start.done ||
+	    trial.prog == GOOD || !due(trial.due) ||
+	    (trial.prog == DOUBT && pool.n[STARTING] > 0))))
+		return;
+	if (!renews && pool_whole()) {
+		trial_good("the pool is whole");
+		return;
+	}
 	trial.renews = renews;
+	trial.asked = trial.asked && !renews;
 	trial.passed = 0;
-	if (renews)
-		trial.asked = 0;
 	shared_restore(listener.trial);
 	if ((trial.w = worker_start(TRIAL)) != NULL)
 		return;
@@ -1331,25 +1334,6 @@ trial_begin(int renews)
 		trial_fail("cannot start a worker: %s", strerror(errno));
 	else
 		trial.due = later(SHORT_RETRY);
-}
-
-/*
- * Begins a trial if one is due.  In doubt, the workers that are starting go
- * first, in case there is room for n of them only.
- */
-static void
-trial_next(void)
-{
-	if (trial.w != NULL || ending.begun)
-		return;
-	if (trial.asked && !pool.renewing)
-		trial_begin(1);
-	else if (start.done && trial.prog != GOOD && due(trial.due)) {
-		if (pool_whole())
-			trial_good("the pool is whole");
-		else if (trial.prog == BROKEN || pool.n[STARTING] == 0)
-			trial_begin(0);
-	}
 }
 
 /*
@@ -1609,18 +1593,10 @@ worker_read(struct worker *w)
 	return 1;
 }
 
-/* Forgets a worker. */
-static void
-worker_forget(struct worker *w)
-{
-	queue_remove(w);
-	pool.total--;
-	free(w);
-}
-
 /*
- * Forgets the workers that were reaped and of whose process group nobody is
- * left.  Where these are not our children no signal tells, so we look again.
+ * Forgets the workers that were reaped, unless somebody of their process group
+ * is waited for.  Where these are not our children no signal tells of them, so
+ * we look again.
  */
 static void
 groups_look(void)
@@ -1633,10 +1609,15 @@ groups_look(void)
 	pool.look = NEVER;
 	for (i = LEAVING; i <= KILLED; i++)
 		TAILQ_FOREACH_SAFE(w, &pool.q[i], entry, next) {
-			if (w->reaped && kill(-w->pid, 0) == -1)
-				worker_forget(w);
-			else if (w->reaped)
+			if (!w->reaped)
+				continue;
+			if (w->pid != 0 && kill(-w->pid, 0) == 0) {
 				pool.look = later(GROUP_LOOK);
+				continue;
+			}
+			queue_remove(w);
+			pool.total--;
+			free(w);
 		}
 }
 
@@ -1650,7 +1631,7 @@ groups_look(void)
 static void
 worker_dead(struct worker *w, int ws)
 {
-	int	 asked, failed, prio, left = 0;
+	int	 asked, failed, prio;
 
 	w->reaped = 1;
 	worker_executed(w);
@@ -1676,18 +1657,19 @@ worker_dead(struct worker *w, int ws)
 		    (long)w->pid, cause(w, ws), (unsigned long long)w->served);
 		if (!asked)
 			death(w, failed);
-		if (!asked && (failed || ending.begun))
+		if (asked)
+			(void)kill(-w->pid, w->state == KILLED ? SIGKILL :
+			    SIGTERM);
+		else if (failed || ending.begun)
 			(void)kill(-w->pid, SIGKILL);
-		else if (asked)
-			left = kill(-w->pid, w->state == KILLED ? SIGKILL :
-			    SIGTERM) == 0;
 	}
+	if (!asked) {
+		w->pid = 0;
+		worker_state(w, KILLED);
+	}
+	pool.look = now;
 	/* A process has gone, and descriptors with it. */
 	listener.due = pool.start_due = 0;
-	if (left)
-		pool.look = now;
-	else
-		worker_forget(w);
 }
 
 /* Reaps all children that have ended. */
@@ -1720,7 +1702,10 @@ pool_start(int grows)
 	int	 error;
 
 	if (worker_start(STARTING) != NULL) {
-		pool_joined(grows);
+		if (pool.fresh > 0)
+			pool.fresh--;
+		else
+			count.restarts += !grows;
 		return 1;
 	}
 	error = errno;
@@ -1754,7 +1739,7 @@ pool_fill(void)
 /*
  * The start has succeeded when all workers have been executed, a reload when
  * they have had READY_TIME to make themselves ready: lets the old ones go, or
- * tells start_wait().  If that was killed, nobody wants this manager.
+ * tells detach().  If that was killed, nobody wants this manager.
  */
 static void
 pool_renewed(void)
@@ -2195,16 +2180,6 @@ turn(void)
 	pool_shrink();
 	if (got[SIGUSR1])
 		status();
-}
-
-/* The loop, until the end. */
-static void __dead
-loop(void)
-{
-	loop_begin();
-	while (!ending.begun || pool.total > 0)
-		turn();
-	finish();
 }
 
 /*
@@ -2721,61 +2696,47 @@ sock_open(void)
  */
 
 /*
- * Waits for a byte on fd, which says that the start has succeeded, and ends
- * with status 0.  At end-of-file it has failed, and the manager, our child, has
- * said why unless it was killed: removes the socket, as root and outside the
- * jail, and ends with status 1.
- */
-static void __dead
-start_wait(int fd)
-{
-	char	 c;
-	ssize_t	 n;
-	int	 ws;
-
-	while ((n = read(fd, &c, 1)) == -1 && errno == EINTR)
-		continue;
-	if (n == 1)
-		_exit(0);
-	sock_remove();
-	while (waitpid(manager, &ws, 0) == -1)
-		if (errno != EINTR)
-			_exit(1);
-	if (WIFSIGNALED(ws))
-		warnx("the manager was killed by signal %d while starting",
-		    WTERMSIG(ws));
-	_exit(1);
-}
-
-/*
  * Without -d, splits into the manager, which returns and leaves the caller's
- * session, and the process that waits for the outcome of the start.
+ * session, and the process that waits for the outcome of the start, as root and
+ * outside the jail.  A byte on the pipe says that the start has succeeded.  At
+ * end-of-file it has failed, and the manager has said why unless it was killed.
  */
 static void
 detach(void)
 {
-	int	 p[2];
+	char	 c;
+	ssize_t	 n;
+	int	 p[2], ws;
 
-	if (!opt.debug) {
-		fflush(NULL);
-		if (pipe(p) == -1 || fd_flags(p[0], 0) == -1 ||
-		    fd_flags(p[1], 0) == -1 || (manager = fork()) == -1) {
-			warn("cannot start");
-			sock_remove();
-			exit(1);
-		}
-		if (manager != 0) {
-			close(p[1]);
-			fd_close(&listener.fd);
-			fd_close(&listener.trial);
-			start_wait(p[0]);
-		}
-		close(p[0]);
-		start.fd = p[1];
-		if (setsid() == -1)
-			fatal("leave the session", "");
-	}
 	manager = getpid();
+	if (opt.debug)
+		return;
+	fflush(NULL);
+	if (pipe(p) == -1 || fd_flags(p[0], 0) == -1 ||
+	    fd_flags(p[1], 0) == -1 || (manager = fork()) == -1) {
+		warn("cannot start");
+		sock_remove();
+		exit(1);
+	}
+	if (manager != 0) {
+		close(p[1]);
+		fd_close(&listener.fd);
+		fd_close(&listener.trial);
+		while ((n = read(p[0], &c, 1)) == -1 && errno == EINTR)
+			continue;
+		if (n == 1)
+			_exit(0);
+		sock_remove();
+		if (waitpid(manager, &ws, 0) == manager && WIFSIGNALED(ws))
+			warnx("the manager was killed by signal %d while "
+			    "starting", WTERMSIG(ws));
+		_exit(1);
+	}
+	close(p[0]);
+	start.fd = p[1];
+	manager = getpid();
+	if (setsid() == -1)
+		fatal("leave the session", "");
 }
 
 /*
@@ -2837,5 +2798,8 @@ main(int argc, char *argv[])
 	 */
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 #endif
-	loop();
+	loop_begin();
+	while (!ending.begun || pool.total > 0)
+		turn();
+	finish();
 }
