@@ -153,6 +153,7 @@ static struct {
 static pid_t	 manager;
 static int	 nullfd = -1;		/* /dev/null, always CONTROL_FD */
 static int	 terminal;		/* with -d, and there is one */
+static int	 errfd = STDERR_FILENO;	/* where we log with -d */
 static struct rlimit caller_nofile;	/* the limit for the workers */
 
 /* For the status line. */
@@ -176,8 +177,6 @@ static struct {
 static void	 fatal(const char *, const char *) __dead;
 static void	 logit(int, const char *, ...)
 		    __attribute__((__format__(printf, 2, 3)));
-static void	 trial_fail(const char *, ...)
-		    __attribute__((__format__(printf, 1, 2)));
 
 /*
  * ---------- Small things: descriptors, time
@@ -262,12 +261,17 @@ due(int64_t when)
 	return 0;
 }
 
-/* Returns the time in so many milliseconds, when the loop goes on. */
+/*
+ * Returns the time in so many milliseconds, when the loop goes on.  They begin
+ * with this call: the manager may have been stopped since now was read.
+ */
 static int64_t
 later(int64_t ms)
 {
-	(void)due(now + ms);
-	return now + ms;
+	int64_t	 when = clock_ms() + ms;
+
+	(void)due(when);
+	return when;
 }
 
 /*
@@ -333,8 +337,8 @@ logit(int prio, const char *fmt, ...)
 	va_end(ap);
 	if ((opt.debug ||
 	    (!start.done && ending.status != 0 && prio <= LOG_ERR)) &&
-	    fd_ready(STDERR_FILENO, POLLOUT) != 0)
-		(void)dprintf(STDERR_FILENO, "kfcgi: %s\n", buf);
+	    fd_ready(errfd, POLLOUT) != 0)
+		(void)dprintf(errfd, "kfcgi: %s\n", buf);
 	syslog(prio, "%s", buf);
 }
 
@@ -822,8 +826,7 @@ worker_start(enum state st)
 		return NULL;
 	}
 	w->started = clock_ms();
-	w->due = w->started + EXEC_TIME;
-	(void)due(w->due);
+	w->due = later(EXEC_TIME);
 	w->gen = st == TRIAL ? NO_GEN : pool.gen;
 	w->conn = -1;
 	w->exec = ex[0];
@@ -877,9 +880,9 @@ static void
 worker_stop(struct worker *w)
 {
 	worker_cut(w);
-	w->due = later(LEAVE_GRACE);
 	worker_state(w, LEAVING);
 	worker_kill(w, SIGTERM);
+	w->due = later(LEAVE_GRACE);
 }
 
 /*
@@ -924,7 +927,6 @@ stop(int status, int64_t grace)
 
 	ending.begun = 1;
 	ending.status = status;
-	ending.due = later(grace);
 	for (i = TRIAL; i <= LOST; i++)
 		while (i != BUSY && (w = TAILQ_FIRST(&pool.q[i])) != NULL)
 			worker_stop(w);
@@ -939,11 +941,15 @@ stop(int status, int64_t grace)
 	 */
 	(void)shutdown(listener.fd, SHUT_RDWR);
 	(void)fd_flags(listener.fd, O_NONBLOCK);
-	for (i = 0; i < BACKLOG_MAX && (conn = accept4(listener.fd, NULL, NULL,
-	    SOCK_CLOEXEC)) != -1; i++)
-		(void)close(conn);
+	for (i = 0; i < BACKLOG_MAX; i++) {
+		conn = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
+		if (conn == -1 && errno != EINTR && errno != ECONNABORTED)
+			break;
+		fd_close(&conn);
+	}
 	fd_close(&listener.fd);
 	fd_close(&listener.trial);
+	ending.due = later(grace);
 }
 
 /* Ends the manager when there is no worker left to wait for. */
@@ -1074,41 +1080,6 @@ trial_broken(const char *why)
 }
 
 /*
- * The trial failed, and why.  A start fails; a reload leaves the old workers.
- * A worker that hangs stays on trial until it is reaped: without trials, each
- * vacant place would take one more.
- */
-static void
-trial_fail(const char *fmt, ...)
-{
-	struct worker	*w = trial.w;
-	va_list		 ap;
-	char		 why[sizeof(trial.why)];
-	int		 hangs = w != NULL && w->exec != -1;
-
-	va_start(ap, fmt);
-	(void)vsnprintf(why, sizeof(why), fmt, ap);
-	va_end(ap);
-	if (w != NULL && !w->reaped)
-		worker_kill(w, SIGKILL);
-	if (!start.done) {
-		start_fail("", why);
-		return;
-	}
-	if (trial.renews)
-		logit(LOG_ERR, "reload failed, old workers that stay: %zu: %s",
-		    pool_serving(), why);
-	if (trial.prog == BROKEN || hangs ||
-	    (trial.prog == DOUBT && trial.why[0] != '\0'))
-		trial_broken(why);
-	else if (trial.prog == DOUBT) {
-		(void)strlcpy(trial.why, why, sizeof(trial.why));
-		trial.due = later(DOUBT_TIME);
-	}
-	trial.renews = 0;
-}
-
-/*
  * ---------- The pool: its size and its generations
  */
 
@@ -1164,13 +1135,30 @@ pool_idles(void)
 	return 0;
 }
 
-/* Returns how many of those that are missing may be started now. */
+/* Returns how many workers of old generations serve. */
+static size_t
+pool_old(void)
+{
+	return pool_serving() - pool.n[STARTING] - pool.n[IDLE] - pool.n[BUSY];
+}
+
+/* Returns whether the new workers of a reload leave connections to the old. */
+static int
+pool_unready(void)
+{
+	return start.done && pool.renewing && pool_old() > 0;
+}
+
+/*
+ * Returns how many of those that are missing may be started now.  A pool whose
+ * new workers are not ready does not grow.
+ */
 static size_t
 pool_vacant(size_t places)
 {
 	if (pool_missing(places) == 0 || ending.begun || pool.gen == 0 ||
-	    trial.prog == BROKEN || limit_full(STORM) || pool_idles() ||
-	    !due(pool.start_due))
+	    (places > opt.min && pool_unready()) || trial.prog == BROKEN ||
+	    limit_full(STORM) || pool_idles() || !due(pool.start_due))
 		return 0;
 	return pool_missing(places);
 }
@@ -1211,10 +1199,9 @@ static size_t
 pool_release(size_t keep)
 {
 	struct worker	*w, *next;
-	size_t		 busy = 0, old;
+	size_t		 busy = 0, old = pool_old();
 	int		 i;
 
-	old = pool_serving() - pool.n[STARTING] - pool.n[IDLE] - pool.n[BUSY];
 	for (i = STARTING; i <= BUSY; i++)
 		TAILQ_FOREACH_SAFE(w, &pool.q[i], entry, next) {
 			if (w->gen == pool.gen || w->last || old <= keep)
@@ -1272,6 +1259,42 @@ pool_renew(void)
  */
 
 /*
+ * The trial failed, and why.  A start fails; a reload leaves the old workers.
+ * A worker that hangs stays on trial until it is reaped: without trials, each
+ * vacant place would take one more.  A pool that is whole is not called broken.
+ */
+static void __attribute__((__format__(printf, 1, 2)))
+trial_fail(const char *fmt, ...)
+{
+	struct worker	*w = trial.w;
+	va_list		 ap;
+	char		 why[sizeof(trial.why)];
+	int		 hangs = w != NULL && w->exec != -1;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(why, sizeof(why), fmt, ap);
+	va_end(ap);
+	if (w != NULL && !w->reaped)
+		worker_kill(w, SIGKILL);
+	if (!start.done) {
+		start_fail("", why);
+		return;
+	}
+	if (trial.renews)
+		logit(LOG_ERR, "reload failed, old workers that stay: %zu: %s",
+		    pool_serving(), why);
+	if (trial.prog == BROKEN || hangs ||
+	    (trial.prog == DOUBT && trial.why[0] != '\0')) {
+		if (!pool_whole())
+			trial_broken(why);
+	} else if (trial.prog == DOUBT) {
+		(void)strlcpy(trial.why, why, sizeof(trial.why));
+		trial.due = later(DOUBT_TIME);
+	}
+	trial.renews = 0;
+}
+
+/*
  * The worker on trial has lived for TRIAL_TIME: the trial has passed.  With -r
  * the worker joins the pool if that begins a new generation, is short of n, or
  * somebody waits; else it is told to go, and what follows waits until it has
@@ -1300,10 +1323,15 @@ trial_pass(struct worker *w)
 			count.restarts += !grows;
 		return;
 	}
+	if (kill(w->pid, 0) == -1 && errno == EPERM) {
+		trial_fail("worker %ld of %.300s has become another user, whom "
+		    "we cannot tell to go", (long)w->pid, opt.prog[0]);
+		return;
+	}
 	trial.passed = 1;
 	fd_close(&w->ctl);
-	w->due = later(TRIAL_GRACE);
 	worker_kill(w, SIGTERM);
+	w->due = later(TRIAL_GRACE);
 }
 
 /*
@@ -1877,15 +1905,29 @@ worker_assign(struct worker *w, int conn)
 }
 
 /*
+ * Returns the idle worker that gets the next connection, or NULL.  The new ones
+ * of a reload may not be ready, and get none while there are old ones.
+ */
+static struct worker *
+conn_worker(void)
+{
+	struct worker	*w = TAILQ_FIRST(&pool.q[IDLE]);
+
+	return w != NULL && w->gen == pool.gen && pool_unready() ? NULL : w;
+}
+
+/*
  * Returns whether a connection may be taken on: by an idle worker, or by one
- * that is starting or may be started, if that is not for those that wait.
+ * that is starting or soon may be, if that is not for those that wait.  Many
+ * that wait would take the descriptors that workers need.
  */
 static int
 conn_room(void)
 {
-	return !ending.begun && (!TAILQ_EMPTY(&pool.q[IDLE]) ||
-	    listener.nconns < pool.n[STARTING] ||
-	    listener.nconns - pool.n[STARTING] < pool_vacant(opt.max));
+	size_t	 vacant = pool_vacant(opt.max);
+
+	return !ending.begun && (conn_worker() != NULL || listener.nconns <
+	    pool.n[STARTING] + (vacant < SLICE ? vacant : SLICE));
 }
 
 /* Nobody is in the backlog any more, which ends an episode of saturation. */
@@ -1979,7 +2021,7 @@ pool_accept(void)
 	int		 conn, rv;
 
 	while (!ending.begun && due(listener.due)) {
-		w = TAILQ_FIRST(&pool.q[IDLE]);
+		w = conn_worker();
 		if (w != NULL && listener.nconns > 0) {
 			conn = listener.conns[0].fd;
 			memmove(listener.conns, listener.conns + 1,
@@ -2165,7 +2207,8 @@ turn(void)
 			ending.status = 1;
 			logit(LOG_ERR, "cannot wait for events: %s",
 			    strerror(error));
-			stop(1, 0);
+			if (!ending.begun)
+				stop(1, 0);
 			finish();
 		}
 		/* Signals are heard all the same. */
@@ -2342,7 +2385,8 @@ descriptors_limit(void)
 /*
  * With -d the workers' standard output and standard error may be the caller's
  * terminal.  It is opened again for writing only, or they could read what is
- * typed there.  They cannot take it over either, see worker_child().
+ * typed there, and once more for us: poll(2) calls a terminal writable that has
+ * no room for a line.  They cannot take it over either, see worker_child().
  */
 static void
 terminal_narrow(void)
@@ -2362,6 +2406,10 @@ terminal_narrow(void)
 			continue;
 		(void)dup2(fd, to);
 		close(fd);
+		errfd = open(name, O_WRONLY | O_NOCTTY | O_NONBLOCK |
+		    O_CLOEXEC);
+		if (errfd == -1)
+			errfd = STDERR_FILENO;
 	}
 }
 
