@@ -46,7 +46,7 @@
  *
  * An accepted connection is in listener.conns while it waits for a worker, in
  * its worker's conn while that is busy, and closed when the cookie is back
- * (worker_ack), when the worker is given up (worker_cut), or at the end if it
+ * (worker_read), when the worker is given up (worker_cut), or at the end if it
  * has no worker yet (stop).
  *
  * The manager waits in the poll(2) of turn() and nowhere else.
@@ -216,11 +216,8 @@ fd_close(int *fd)
 static int
 fd_ready(int fd, short events)
 {
-	struct pollfd	 pfd;
+	struct pollfd	 pfd = { fd, events, 0 };
 
-	pfd.fd = fd;
-	pfd.events = events;
-	pfd.revents = 0;
 	return poll(&pfd, 1, 0);
 }
 
@@ -395,23 +392,6 @@ static struct {
 	char		 line[LINE_SIZE]; /* of len bytes, not yet logged */
 	size_t		 len;
 } out = { .pipe = { -1, -1 } };
-
-/*
- * Opens the pipe for the workers' output, while we are root: then a worker
- * that opens it again as /dev/stderr on Linux can write to it but not read
- * what other workers wrote.
- */
-static void
-output_open(void)
-{
-	if (opt.debug)
-		return;
-	if (pipe(out.pipe) == -1 || fd_flags(out.pipe[0], O_NONBLOCK) == -1 ||
-	    fd_flags(out.pipe[1], 0) == -1)
-		fatal("make a pipe for the workers' output", "");
-	/* Fails on systems that have no modes for pipes and do not need it. */
-	(void)fchmod(out.pipe[1], 0222);
-}
 
 /*
  * Logs the line of output, or counts it if there were too many.  What has no
@@ -684,9 +664,7 @@ static struct {
 static void
 poll_add(int fd, struct worker *w)
 {
-	polled.fds[polled.n].fd = fd;
-	polled.fds[polled.n].events = POLLIN;
-	polled.fds[polled.n].revents = 0;
+	polled.fds[polled.n] = (struct pollfd){ fd, POLLIN, 0 };
 	polled.owner[polled.n++] = w;
 }
 
@@ -758,13 +736,11 @@ worker_child(int in, int ctl, int ex)
 	errno = ESRCH;
 	TRY("parent process", getppid() != manager);
 #endif
-	TRY("dup2", dup2(in, STDIN_FILENO) == -1);
-	if (!opt.debug)
-		TRY("dup2", dup2(out.pipe[1], STDOUT_FILENO) == -1 ||
-		    dup2(out.pipe[1], STDERR_FILENO) == -1);
-	if (opt.variable)
-		TRY("dup2", dup2(ctl, CONTROL_FD) == -1);
-	TRY("setrlimit", setrlimit(RLIMIT_NOFILE, &caller_nofile) == -1);
+	TRY("descriptors", dup2(in, STDIN_FILENO) == -1 || (!opt.debug &&
+	    (dup2(out.pipe[1], STDOUT_FILENO) == -1 ||
+	    dup2(out.pipe[1], STDERR_FILENO) == -1)) ||
+	    (opt.variable && dup2(ctl, CONTROL_FD) == -1) ||
+	    setrlimit(RLIMIT_NOFILE, &caller_nofile) == -1);
 	/*
 	 * Before unblocking, or a SIGTERM for this worker would be lost.
 	 * pkill(1) finds us by the manager's command line, which is still
@@ -1163,14 +1139,6 @@ pool_vacant(size_t places)
 	return pool_missing(places);
 }
 
-/* Notes that a worker of the pool, perhaps a new generation's, is executed. */
-static void
-pool_executed(struct worker *w)
-{
-	if (w->gen == pool.gen && pool.awaited > 0 && --pool.awaited == 0)
-		pool.ready = later(READY_TIME);
-}
-
 /*
  * Returns whether n workers serve who are no longer young, and nobody waits for
  * one more.
@@ -1316,7 +1284,8 @@ trial_pass(struct worker *w)
 		queue_remove(w);
 		w->gen = pool.gen;
 		queue_insert(w, IDLE);
-		pool_executed(w);
+		if (pool.awaited > 0 && --pool.awaited == 0)
+			pool.ready = later(READY_TIME);
 		if (pool.fresh > 0)
 			pool.fresh--;
 		else
@@ -1496,7 +1465,9 @@ worker_executed(struct worker *w)
 		w->due = later(TRIAL_TIME);
 	else if (w->state == STARTING) {
 		worker_state(w, IDLE);
-		pool_executed(w);
+		if (w->gen == pool.gen && pool.awaited > 0 &&
+		    --pool.awaited == 0)
+			pool.ready = later(READY_TIME);
 	}
 }
 
@@ -1531,22 +1502,6 @@ trial_time(struct worker *w)
 		    (long)w->pid, opt.prog[0]);
 	else
 		trial_pass(w);
-}
-
-/* A worker has written its cookie back: its connection is done with. */
-static void
-worker_ack(struct worker *w)
-{
-	fd_close(&w->conn);
-	w->saidlen = 0;
-	w->served++;
-	listener.due = 0;
-	logit(LOG_DEBUG, "worker %ld is done with connection %llu",
-	    (long)w->pid, (unsigned long long)w->cookie);
-	if (w->last)
-		worker_stop(w);
-	else
-		worker_state(w, IDLE);
 }
 
 /*
@@ -1584,8 +1539,9 @@ worker_lost(struct worker *w, int unread)
 }
 
 /*
- * Reads what a worker has written: its cookie, whole or in pieces, or else it
- * breaks the protocol.  Returns whether there may be more.
+ * Reads what a worker has written: its cookie, whole or in pieces, by which it
+ * is done with its connection, or else it breaks the protocol.  Returns whether
+ * there may be more.
  */
 static int
 worker_read(struct worker *w)
@@ -1612,11 +1568,20 @@ worker_read(struct worker *w)
 		worker_fault(w, "wrote to its control socket unasked");
 	else if (w->saidlen > sizeof(w->cookie))
 		worker_fault(w, "wrote more than its cookie");
+	else if (w->saidlen == sizeof(w->cookie) &&
+	    memcmp(w->said, &w->cookie, sizeof(w->cookie)) != 0)
+		worker_fault(w, "wrote a wrong cookie");
 	else if (w->saidlen == sizeof(w->cookie)) {
-		if (memcmp(w->said, &w->cookie, sizeof(w->cookie)) == 0)
-			worker_ack(w);
+		fd_close(&w->conn);
+		w->saidlen = 0;
+		w->served++;
+		listener.due = 0;
+		logit(LOG_DEBUG, "worker %ld is done with connection %llu",
+		    (long)w->pid, (unsigned long long)w->cookie);
+		if (w->last)
+			worker_stop(w);
 		else
-			worker_fault(w, "wrote a wrong cookie");
+			worker_state(w, IDLE);
 	}
 	return 1;
 }
@@ -1861,16 +1826,13 @@ worker_assign(struct worker *w, int conn)
 		struct cmsghdr	 hdr;
 		unsigned char	 buf[64];	/* no constant on NetBSD */
 	} control;
-	struct msghdr	 msg;
+	struct msghdr	 msg = { .msg_iov = &iov, .msg_iovlen = 1,
+	    .msg_control = control.buf,
+	    .msg_controllen = CMSG_SPACE(sizeof(int)) };
 	struct cmsghdr	*cmsg;
 	ssize_t		 n;
 
-	memset(&msg, 0, sizeof(msg));
 	memset(&control, 0, sizeof(control));
-	msg.msg_iov = &iov;
-	msg.msg_iovlen = 1;
-	msg.msg_control = control.buf;
-	msg.msg_controllen = CMSG_SPACE(sizeof(int));
 	cmsg = CMSG_FIRSTHDR(&msg);
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	cmsg->cmsg_level = SOL_SOCKET;
@@ -2374,12 +2336,11 @@ descriptors_limit(void)
 	if (getrlimit(RLIMIT_NOFILE, &caller_nofile) == -1)
 		err(1, "getrlimit");
 	rl = caller_nofile;
-	if (rl.rlim_cur != RLIM_INFINITY && rl.rlim_cur < need) {
-		rl.rlim_cur = rl.rlim_max != RLIM_INFINITY &&
-		    rl.rlim_max < need ? rl.rlim_max : need;
-		/* If that fails, the shortage is met when it comes. */
-		(void)setrlimit(RLIMIT_NOFILE, &rl);
-	}
+	if (rl.rlim_cur >= need)
+		return;
+	rl.rlim_cur = rl.rlim_max < need ? rl.rlim_max : need;
+	/* If that fails, the shortage is met when it comes. */
+	(void)setrlimit(RLIMIT_NOFILE, &rl);
 }
 
 /*
@@ -2406,10 +2367,9 @@ terminal_narrow(void)
 			continue;
 		(void)dup2(fd, to);
 		close(fd);
-		errfd = open(name, O_WRONLY | O_NOCTTY | O_NONBLOCK |
-		    O_CLOEXEC);
-		if (errfd == -1)
-			errfd = STDERR_FILENO;
+		if (to == STDERR_FILENO && (fd = open(name, O_WRONLY |
+		    O_NOCTTY | O_NONBLOCK | O_CLOEXEC)) != -1)
+			errfd = fd;
 	}
 }
 
@@ -2829,7 +2789,16 @@ main(int argc, char *argv[])
 	/* While we are outside the jail. */
 	tzset();
 	openlog("kfcgi", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-	output_open();
+	if (!opt.debug && (pipe(out.pipe) == -1 ||
+	    fd_flags(out.pipe[0], O_NONBLOCK) == -1 ||
+	    fd_flags(out.pipe[1], 0) == -1))
+		fatal("make a pipe for the workers' output", "");
+	/*
+	 * A worker that opens it again as /dev/stderr on Linux can write to it
+	 * but not read what others wrote.  Fails where pipes have no mode.
+	 */
+	if (!opt.debug)
+		(void)fchmod(out.pipe[1], 0222);
 	jail_enter();
 	/* execve(2) says ENOENT also for a missing interpreter. */
 	start.there = stat(opt.prog[0], &st) == 0;
