@@ -1315,7 +1315,8 @@ trial_next(void)
 
 	if (trial.w != NULL || ending.begun || (!renews && (!start.done ||
 	    trial.prog == GOOD || !due(trial.due) ||
-	    (trial.prog == DOUBT && pool.n[STARTING] > 0))))
+	    (trial.prog == DOUBT && (pool.n[STARTING] > 0 ||
+	    pool_vacant(opt.min) > 0)))))
 		return;
 	if (!renews && pool_whole()) {
 		trial_good("the pool is whole");
