@@ -53,11 +53,17 @@ bad "jail is a file" "-p $T/file: not a directory" \
     -p "$T/file" -s "$SOCK" -U $WHO /bin/worker
 bad "socket path is a file" "$T/file: exists and is not a socket" \
     -p "$JAIL" -s "$T/file" -U $WHO /bin/worker
-bad "unknown flag" "-q: unknown option; usage: kfcgi" $P -q /bin/worker
-bad "no value" "-n: needs a value; usage: kfcgi" $P -n
-bad "no prog" "no prog given; usage: kfcgi \[-drv] \[-l backlog] \
-\[-n workers] \[-N maxworkers] \[-p chroot] \[-s sockpath] \[-u sockuser] \
-\[-U procuser] \[-w waittime] prog \[arg0\.\.\.]$" $P
+# The line of getopt(3), which is every system's own, and usage()'s.
+usage="usage: kfcgi [-drv] [-l backlog] [-n workers] [-N maxworkers]\
+ [-p chroot] [-s sockpath] [-u sockuser] [-U procuser] [-w waittime] prog\
+ [arg0...]"
+is "$("$KFCGI" $P 2>&1; echo $?)" "$usage
+1" "no prog"
+for wrong in q n; do
+	err=$("$KFCGI" $P -$wrong 2>&1)
+	is "$? $(printf '%s\n' "$err" | sed 1d)" "1 $usage" "wrong: -$wrong"
+	like "$err" " option .*$wrong" "wrong: -$wrong: getopt(3) says so"
+done
 
 # Not root.  A copy, since the tree may not be readable to others.
 mkdir "$T/copy" && cp "$KFCGI" "$T/copy/kfcgi" && chmod 755 "$T/copy/kfcgi"

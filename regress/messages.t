@@ -5,7 +5,7 @@
 # file is run alone, are run first.  Provoked here is only what no other test
 # provokes, mostly by calls that fail.
 : "${TEST_ALARM:=1200}"
-. ./lib.sh
+. ./devlog.sh
 
 [ "$(uname -s)" = Linux ] || skip_all "calls are made to fail as Linux has them"
 SRC=$REGRESS/../kfcgi.c
@@ -17,7 +17,7 @@ mkdir -p "$KFCGI_LEFT"
 for t in args start stop socket trial odd reload security shortage traffic \
     log; do
 	[ ! -e "$KFCGI_LEFT/$t.t" ] || continue
-	TEST_ALARM= sh "$REGRESS/$t.t" >"$T/$t.tap" 2>&1 </dev/null &
+	DEVLOG_ALONE= TEST_ALARM= sh "$REGRESS/$t.t" >"$T/$t.tap" 2>&1 </dev/null &
 	BESIDE="$BESIDE $!"
 done
 [ -z "$BESIDE" ] || wait $BESIDE
@@ -27,13 +27,18 @@ for t in "$T"/*.tap; do
 done
 
 # With BROKEN=" call:n ..." in the environment, kfcgi's calls of those functions
-# fail from the nth on; with call:n=0 they return 0 instead, and do nothing.
+# fail from the nth on; with call:n=0 they return 0 instead, and do nothing; with
+# call:n=-1/e they have errno e.  With late:n=s the nth fork(2) takes s seconds; 11 have
+# passed when there is a file $LATER.
 cat >"$T/broken.c" <<'END'
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
+#include <time.h>
+static long	 late;
 int	 snprintf(char *, size_t, const char *, ...);
+int	 access(const char *, int);
 int	 sscanf(const char *, const char *, ...);
 char	*getenv(const char *);
 static int
@@ -41,16 +46,17 @@ is_broken(const char *name, int n, long *rv)
 {
 	const char	*list = getenv("BROKEN");
 	char		 key[40];
-	int		 from;
+	int		 from, error = EAGAIN;
 
 	(void)snprintf(key, sizeof(key), " %s:", name);
 	if (list == NULL || (list = strstr(list, key)) == NULL)
 		return 0;
 	*rv = -1;
-	(void)sscanf(list + strlen(key), "%d=%ld", &from, rv);
+	(void)sscanf(list + strlen(key), "%d=%ld/%d", &from, rv,
+	    &error);
 	if (n < from)
 		return 0;
-	errno = EAGAIN;
+	errno = error;
 	return 1;
 }
 #define CALL(name)							\
@@ -67,10 +73,43 @@ name(long a, long b, long c, long d, long e)				\
 		next = dlsym(RTLD_NEXT, #name);				\
 	return next(a, b, c, d, e);					\
 }
+long
+fork(void)
+{
+	static long	(*next)(void);
+	static int	 n;
+	long		 before = late, rv;
+
+	if (is_broken("fork", ++n, &rv))
+		return rv;
+	if (is_broken("late", n, &rv))
+		late = rv;
+	if (next == NULL)
+		next = dlsym(RTLD_NEXT, "fork");
+	/* In that child, all takes its time. */
+	if ((rv = next()) == 0 && late != before)
+		(void)usleep(300000);
+	return rv;
+}
+int
+clock_gettime(clockid_t clock, struct timespec *ts)
+{
+	static int	(*next)(clockid_t, struct timespec *);
+	const char	*file = getenv("LATER");
+	int		 rv;
+
+	if (next == NULL)
+		next = dlsym(RTLD_NEXT, "clock_gettime");
+	rv = next(clock, ts);
+	ts->tv_sec += late;
+	if (file != NULL && access(file, 0) == 0)
+		ts->tv_sec += 11;
+	return rv;
+}
 END
-for call in bind chdir chmod chroot fcntl fork getcwd getegid geteuid getgid \
-    getrlimit getuid initgroups lchown listen lstat open pipe prctl realloc \
-    sendmsg setenv seteuid setgroups setpgid setresgid setresuid setsid setuid \
+for call in bind chdir chmod chroot fcntl getcwd getegid geteuid getgid \
+    getpwnam getrlimit getuid initgroups lchown listen lstat open pipe poll \
+    prctl realloc sendmsg setenv seteuid setgroups setpgid setresgid setresuid setsid setuid \
     sigaction sigprocmask socket socketpair umask unlink unsetenv; do
 	echo "CALL($call)"
 done >>"$T/broken.c"
@@ -102,6 +141,8 @@ while IFS='|' read -r calls message; do
 done <<END
 open:1|/dev/null: EAGAIN
 fcntl:1|/dev/null: EAGAIN
+getpwnam:1=0|-U $WHO: cannot look the user up: EAGAIN
+poll:9=-1/1|cannot wait for events: Operation not permitted
 sigprocmask:1|sigprocmask: EAGAIN
 sigaction:1|sigaction: EAGAIN
 sigaction:66|sigaction: EAGAIN
@@ -157,17 +198,38 @@ is "$? $(cat "$T/err")" \
     "the manager killed while starting"
 fails "no socket is left" test -e "$SOCK"
 
-# Left alone while starting; with -d it is a child that waits.
-"$KFCGI" -d -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$LOG" &
-PID=$!
+# Left alone while starting.
+syslogd_start
+"$KFCGI" -p "$JAIL" -s "$SOCK" -U "$WHO" /bin/worker 2>"$T/err" &
+shell=$!
 waitfor 10 eval '! no_strays'
-kill -KILL "$(processes pid ppid args |
-    awk -v p=$PID -v k="$KFCGI" '$2 == p && $3 == k { print $1; exit }')"
-waitfor 30 dead $PID || kill -KILL $PID
-wait $PID
-is "$? $(grep -c 'the starting process is gone: stopping$' "$LOG")" "1 1" \
-    "the starting process killed"
-PID=
+kill -KILL $shell
+wait $shell
+ok "the starting process killed" \
+    waitfor 10 grep -q 'the starting process is gone: stopping$' "$SYSLOG"
+
+# Lines that are longer than one of the log are split between characters.
+cat >"$T/long.pl" <<'END'
+my $text = join '', map { "x" . $_ x 500 . "\n" }
+    "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80";
+if (@ARGV) {
+	while (<>) {
+		/ worker: (.*)/ or next;
+		$got .= $1;
+		utf8::decode($t = $1) or die "split: $1";
+	}
+	$text =~ tr/\n//d;
+	exit $got ne $text x 2;		# that of the trial, too
+}
+alarm 60;
+print STDERR $text;
+sleep;
+END
+>"$SYSLOG"
+start_daemon -n 1 -p / "$(command -v perl)" "$T/long.pl"
+ok "long lines in UTF-8" waitfor 5 perl "$T/long.pl" "$SYSLOG"
+end_manager
+syslogd_stop
 
 # refused message prog...: a start with -r of a program that takes that for
 # something else
@@ -210,6 +272,43 @@ also_kill $!
 ok "a worker that does not read" waitfor 10 logged \
     '^kfcgi: worker [0-9]+ does not read its control socket: stopped$'
 quit_now
+
+# The manager is stopped for 21 seconds in fork(2): the worker has its own 20.
+LD_PRELOAD=$T/broken.so BROKEN=' late:2=21' start -n 2 /bin/worker
+is "$(grep -c 'does not answer' "$LOG") $(nworkers)" "0 2" \
+    "stopped in fork(2): no worker is killed for it"
+quit
+
+# A program with four places, and four workers.  11 seconds after the start one
+# dies young: the program is in doubt, and one on trial finds no place.
+cat >"$T/places.pl" <<'END'
+$^F = 100;
+for (@ARGV) {
+	open my $f, '<', $_ or die;
+	exec $^X, '-e', 'alarm 60; sleep' if flock $f, 6;
+}
+die "no place\n";
+END
+touch "$T/1" "$T/2" "$T/3" "$T/4"
+for r in "" -r; do
+	rm -f "$T/later"
+	LD_PRELOAD=$T/broken.so LATER=$T/later start $r -n 4 -N 4 -p / \
+	    "$perl" "$T/places.pl" "$T/1" "$T/2" "$T/3" "$T/4"
+	touch "$T/later"
+	status >/dev/null	# it has seen that
+	for i in 1 2; do
+		kill -KILL "$(workers | sort -n | tail -n 1)"
+		waitfor 10 logged 'worker .* was killed by signal 9' $i
+		waitfor 10 has_workers 4
+	done
+	ok "places, ${r:-fixed}: one on trial finds none" \
+	    waitfor 10 logged '^no place'
+	sleep 2.5
+	ok "places, ${r:-fixed}: the pool is whole" waitfor 10 has_workers 4
+	fails "places, ${r:-fixed}: and not called broken" \
+	    logged 'no new workers for now'
+	quit
+done
 
 # All formats of the source, and all hints, that are in no line that was left.
 cat "$KFCGI_LEFT"/* | sed 's/^<[0-9]*>.* kfcgi\[[0-9]*\]: /kfcgi: /' >"$T/seen"

@@ -18,10 +18,14 @@ answered() {
 	like "$(cat "$T/held")" '^pid' "$1: the request in hand is answered"
 }
 
-# refuses: nobody listens, though the request is still in hand.  Who came just
-# before may wait until the last worker has gone.
+# refuses: nobody listens
 refuses() {
-	[ "$(client -q '' -t 500 2>&1)" = refused ] && alive $held
+	[ "$(client -q '' -t 500 2>&1)" = refused ]
+}
+
+# has_socket pid: it has
+has_socket() {
+	[ "$(nsockets "$1")" -eq 1 ]
 }
 
 # at_once: the manager ends, long before the 20 seconds are over
@@ -45,6 +49,18 @@ others() {
 	done
 }
 
+# Deaf to SIGTERM: killed after 20 seconds, which go on beside the rest.
+run deaf -n 2 -p / "$(command -v perl)" -e '$SIG{TERM} = "IGNORE"; alarm 90;
+    sleep 1 while 1'
+up deaf
+begin=$(date +%s)
+kill -TERM "$PID"
+(
+	waitfor 40 dead "$PID"
+	echo $(($(date +%s) - begin)) >"$T/took"
+) &
+SOCK=$T/sock LOG=$T/log PID=
+
 for r in "" -r; do
 	name=${r:-fixed}
 	# In a fixed pool SIGTERM is all there is: the worker must finish its
@@ -53,10 +69,15 @@ for r in "" -r; do
 	[ -z "$r" ] || g=
 
 	for sig in TERM INT QUIT; do
-		start $r -n 2 /bin/worker $g
+		start $r -n 1 -N 1 /bin/worker $g
 		ok "$name: $sig: a request in hand" request
+		"$REGRESS/client" -s "$SOCK" -t 60000 >/dev/null 2>&1 &
+		next=$!
+		ok "$name: $sig: another waits" waitfor 10 has_socket $next
 		kill -$sig "$PID"
+		ok "$name: $sig: which ends at once" waitfor 10 dead $next
 		ok "$name: $sig: refuses others meanwhile" waitfor 10 refuses
+		ok "$name: $sig: with it in hand" alive $held
 		answered "$name: $sig"
 		waitfor 10 dead "$PID"
 		wait "$PID"
@@ -108,68 +129,49 @@ for r in "" -r; do
 	fi
 
 	# TERM beats HUP.
-	for order in "HUP TERM" "TERM HUP"; do
-		start $r -n 3 /bin/worker
-		freeze "$PID"	# so that it sees both at once
-		for sig in $order; do
-			kill -$sig "$PID"
-		done
-		kill -CONT "$PID"
-		waitfor 30 dead "$PID"
-		wait "$PID"
-		is "$? $(strays)" "0 " "$name: $order: status 0, nobody left"
-		is "$(grep -Ec ' started( on trial)?$' "$LOG")" \
-		    $((${r:+-1} + 4)) "$name: $order: no reload"
-		PID=
-	done
-
-	# Workers deaf to SIGTERM: two signals, or 20 seconds.
-	start $r -n 3 -N 3 /bin/worker -t
-	client -q hang >/dev/null 2>&1 &
-	waitfor 10 in_hand
+	start $r -n 3 /bin/worker
+	freeze "$PID"	# so that it sees both at once
+	kill -HUP "$PID"
 	kill -TERM "$PID"
-	ok "$name: deaf workers: the idle see the end of their socket" \
-	    waitfor 10 has_workers 1
-	kill -TERM "$PID"
-	ok "$name: the busy one is killed at the second TERM" at_once
+	kill -CONT "$PID"
+	waitfor 30 dead "$PID"
 	wait "$PID"
-	is "$? $(strays)" "0 " "$name: status 0, nobody left"
+	is "$? $(strays)" "0 " "$name: HUP, TERM: status 0, nobody left"
+	is "$(grep -Ec ' started( on trial)?$' "$LOG")" $((${r:+-1} + 4)) \
+	    "$name: HUP, TERM: no reload"
 	PID=
+
+	# Deaf workers, and busy: killed at the second signal.
 	start $r -n 3 -N 3 /bin/worker -t
 	client -q hang >/dev/null 2>&1 &
-	client -q stop >/dev/null 2>&1 &
-	waitfor 10 in_hand 2
-	begin=$(date +%s)
-	quit
-	is "$? $(strays)" "0 " "$name: TERM once: status 0, nobody left"
-	# The machine may be slow, but rc.d waits no longer.
-	s=$(($(date +%s) - begin))
-	ok "$name: which took 20 s: $s" test $s -ge 19 -a $s -lt 30
-	ok "$name: they had to be killed" logged '2 workers had to be killed'
-
-	# Clients that wait in the backlog when it ends are not left hanging.
-	start $r -n 1 -N 1 -l 8 /bin/worker
-	client -n 4 -c 4 -q slow=2000 -t 30000 >"$T/load" 2>&1 &
-	load=$!
 	waitfor 10 in_hand
-	quit
-	is "$?" 0 "$name: clients in the backlog: status 0"
-	wait $load
-	like "$(head -n 1 "$T/load")" 'timeout 0 bad 0' \
-	    "$name: each of them learns it"
+	kill -TERM "$PID"
+	waitfor 10 refuses
+	kill -TERM "$PID"
+	ok "$name: deaf workers: killed at the second TERM" at_once
+	wait "$PID"
+	is "$? $(strays)" "0 " "$name: deaf workers: status 0, nobody left"
+	PID=
 
-	# Stop at any moment of a reload, or of a replacement: no orphan, no
-	# zombie, status 0.  The moments are spread, not chosen.
-	for s in 0 0.008 0.5 1 1.01 1.05; do
-		for change in 'kill -HUP "$PID"' 'kill -KILL $(workers)'; do
-			start $r -n 4 /bin/worker
-			eval "$change"
-			sleep $s
-			quit
-			is "$? $(strays)" "0 " "$name: stop $s s after $change"
-		done
+	# During a reload, or a replacement: no orphan, no zombie, status 0.
+	for change in 'kill -HUP "$PID"' 'kill -KILL $(workers)'; do
+		start $r -n 4 /bin/worker
+		eval "$change"
+		sleep 0.01
+		quit
+		is "$? $(strays)" "0 " "$name: stop after $change"
 	done
 done
+
+# Who is left of a worker's process group may finish its request, too.
+start -n 1 /bin/worker -3
+client -q 'out=begun&slow=2000' >"$T/held" 2>&1 &
+held=$!
+waitfor 10 logged begun
+quit
+is "$? $(strays)" "0 " "a worker of three processes: status 0, nobody left"
+wait $held
+like "$(cat "$T/held")" '^pid' "a worker of three: the request is answered"
 
 # A worker that leaves its process group is still there to be killed.
 start -n 2 -p / "$(command -v perl)" -e '$SIG{TERM} = "IGNORE"; alarm 60;
@@ -184,36 +186,6 @@ ok "workers that left their process group: TERM and INT" at_once
 wait "$PID"
 is "$?" 0 "end them at once: status 0"
 ok "and they are gone" all_dead $w
-PID=
-
-# The manager is stopped when the time of a worker is over, and so is that.
-run frozen -n 1 -p / "$(command -v perl)" -e '$SIG{TERM} = sub { sleep 3; exit };
-    alarm 60; syswrite STDOUT, "$$ ready\n"; sleep 1 while 1'
-use frozen
-waitfor 10 logged ready
-kill -TERM "$PID"
-waitfor 10 logged 'was told to stop'
-freeze "$PID"
-waitfor 10 dead "$(sed -n 's/ ready$//p' "$LOG")"
-kill -CONT "$PID"
-waitfor 10 dead "$PID"
-fails "who has ended is not left behind" logged 'left behind'
-SOCK=$T/sock LOG=$T/log PID=
-
-# A worker that shuts the listener down ends the pool when it ends.  That is no
-# signal, so the first one is no second.
-start -n 2 -p / "$(command -v perl)" -e '$SIG{TERM} = "IGNORE"; alarm 60;
-    $SIG{USR1} = sub { shutdown STDIN, 2; exit }; sleep 1 while 1'
-kill -USR1 "$(workers | head -n 1)"
-ok "the listener shut down: stops by itself" waitfor 10 logged "^kfcgi: a worker\
- has shut down the listening socket, which all workers share: stopping\$"
-kill -TERM "$PID"
-status >/dev/null
-fails "and kills nobody at the first SIGTERM" logged 'had to be killed'
-kill -TERM "$PID"
-ok "but at the second" at_once
-wait "$PID"
-is "$?" 1 "with status 1"
 PID=
 
 # Workers that became another user cannot be signalled: they are left behind,
@@ -236,7 +208,7 @@ chmod 4755 "$JAIL/bin/other"
 if ! as_user $WHO "$JAIL/bin/other" try; then
 	skip "no setuid programs in $T" "workers of another user"
 else
-	start -n 1 /bin/other
+	start -r -n 1 /bin/other
 	also_kill $(workers)
 	kill -TERM "$PID"
 	kill -INT "$PID"
@@ -246,9 +218,20 @@ else
 	PID=
 	for message in 'cannot send SIGTERM to worker [0-9]+: ' \
 	    'cannot send SIGKILL to worker [0-9]+: ' \
-	    '2 workers left behind: not ended by SIGKILL within 5 s$'; do
+	    '1 worker left behind: not ended by SIGKILL within 5 s$'; do
 		ok "workers of another user: $message" logged "$message"
 	done
 fi
+
+# The deaf from above; the machine may be slow, but rc.d waits no longer.
+use deaf
+waitfor 40 dead "$PID"
+wait "$PID"
+is "$?" 0 "deaf workers: status"
+PID=
+waitfor 10 test -s "$T/took"
+ok "deaf workers: which took 20 s: $(cat "$T/took")" \
+    test "$(cat "$T/took")" -ge 19 -a "$(cat "$T/took")" -lt 30
+ok "deaf workers: had to be killed" logged '2 workers had to be killed'
 
 done_testing
