@@ -85,12 +85,12 @@ for r in '' -r; do
 	fails "$pool: no socket is left" test -e "$T/fails$r.s"
 	like "$(cat "$T/fails$r.e")" "^database is down\$" "$pool: its words"
 	like "$(cat "$T/fails$r.e")" "^kfcgi: worker [0-9]+ of /bin/worker \
-exited with status 3, (0\\.[4-9]|[1-9])[0-9.]* s after its start\$" \
+exited with status 3 after (0\\.[4-9]|[1-9])[0-9.]* s\$" \
 	    "$pool: how and when it ended"
 done
 begins 1 ends
-like "$(cat "$T/ends.e")" "exited with status 0, [0-9.]+ s after its start: \
-does it put itself into the background\\?$" "status 0 is a failure, too"
+like "$(cat "$T/ends.e")" "exited with status 0 after [0-9.]+ s: does it put \
+itself into the background\\?$" "status 0 is a failure, too"
 begins 1 told
 like "$(cat "$T/told.e")" '^kfcgi: was told to stop while starting$' \
     "told to stop during the trial, and deaf: and why"
@@ -230,7 +230,7 @@ ok "lasts: its trial fails" waitfor 20 logged "^kfcgi: reload failed, old \
 workers that stay: 1: worker [0-9]+ of /bin/lasts closed its control socket\$"
 kill -HUP "$PID"
 ok "lasts: a reload says what it waits for" waitfor 20 logged \
-    "^kfcgi: reload waits for the end of worker $(tried | tail -n 1), "
+    "^kfcgi: reload waits for worker $(tried | tail -n 1), which hangs\$"
 counts '1 idle, .* 1 leaving, 0 starting;' "lasts: no second trial beside it"
 like "$(fetch '')" '^pid' "lasts: the old one serves"
 rm "$JAIL/lasts"
