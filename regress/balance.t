@@ -131,7 +131,7 @@ loader "/page?slow=20&" -sS "-d x"
 serves start
 
 # More than once: the load has its pauses.
-for i in 1 2 3 4 5 6; do
+for i in 1 2; do
 	kill -HUP "$PID"
 	ok "SIGHUP to kfcgi of host a" waitfor 30 logged '^kfcgi: reloaded:' $i
 done

@@ -172,8 +172,6 @@ serve(int fd)
 		tty(fd);
 	else if (strcmp(verb, "rights") == 0)
 		ATTEMPT("rights", rights());
-	else if (strcmp(verb, "shutdown") == 0)
-		ATTEMPT("shutdown", shutdown(0, SHUT_RDWR));
 	shutdown(fd, SHUT_RDWR);
 	close(fd);
 }
@@ -304,6 +302,9 @@ for r in "" -r; do
 	# though in the jail, is another user's.
 	name=${r:-fixed}
 	start $r -u root -n 2 /bin/enemy || exit 1
+	is "$(for fd in $(fds "$PID"); do
+		[ ! -d "/proc/$PID/fd/$fd" ] || echo "$fd"
+	done)" "" "$name: the manager has no directory open, a way out"
 	ask jail
 	answers "$denied" chroot setuid setgroups 'chmod socket'
 	answers "$access" connect
@@ -333,67 +334,57 @@ for r in "" -r; do
 	quit
 	chmod 755 "$JAIL/bin/enemy"
 
-	# Programs want /dev/stderr, but nobody is to take lines from the log.
-	name="${r:-fixed}, /dev/stderr"
-	start_daemon $r -p / -n 1 "$JAIL/bin/enemy"
-	ask stderr
-	answers done write
-	answers "$access" read
-	end_manager
-
-	# With -d on a terminal, it is not theirs: to be written to, no more.
-	name="${r:-fixed}, terminal"
-	: >"$LOG"
-	"$T/pty" "$(command -v perl)" "$T/caller.pl" "$KFCGI" -d -p "$JAIL" \
-	    -s "$SOCK" -U "$WHO" $r -n 1 -N 1 /bin/enemy </dev/null >"$LOG" &
-	pty=$!
-	also_kill $pty
-	ok "$name: started" waitfor 20 logged '^kfcgi: started:'
-	PID=$(manager_pid "$SOCK")
-	freeze $pty	# nobody reads it for a while
-	for i in $(seq 1000); do
-		kill -USR1 "$PID"
-		sleep 0.001
-	done
+	# What is sent to the manager besides a cookie is not kept.
+	[ -n "$r" ] || continue
+	name=-r
+	start -r -n 1 -N 1 /bin/enemy
+	waitfor 10 rests
+	fds=$(nfds "$PID")
 	w=$(workers)
-	kill -KILL "$w"
-	ok "$name: a full one holds nothing up" waitfor 10 new_pool 1 "$w"
-	kill -CONT $pty
-	ask tty
-	answers "$notty" foreground
-	answers "Bad file descriptor" read
-	answers "$denied" type own
-	answers done settings non-blocking
-	quit
-	wait $pty
-	is "$(tr -d '\r' <"$LOG" | sed -n 's/.*end: //p')" \
-	    "status 0, ours, blocking, secret" \
-	    "$name: the shell has all that it had"
-
-	name=${r:-fixed}
-	start $r -n 1 -N 1 /bin/enemy
-	is "$(for fd in $(fds "$PID"); do
-		[ ! -d "/proc/$PID/fd/$fd" ] || echo "$fd"
-	done)" "" "$name: the manager has no directory open, a way out"
-	if [ -n "$r" ]; then
-		# What is sent to the manager besides a cookie is not kept.
-		waitfor 10 rests
-		fds=$(nfds "$PID")
-		w=$(workers)
-		ask rights
-		ok "$name: descriptors for the manager" waitfor 10 \
-		    logged "worker $w wrote a wrong cookie"
-		ok "$name: cost the worker its place" waitfor 10 new_pool 1 "$w"
-		ok "$name: and are not taken" \
-		    waitfor 10 eval '[ "$(nfds '"$PID"')" -le '"$fds"' ]'
-	else
-		# The listener is shared.
-		ask shutdown
-		answers done shutdown
-		ask jail
-		is "$ANSWER" "Connection refused" "$name: for all"
-	fi
+	ask rights
+	ok "$name: descriptors for the manager" waitfor 20 \
+	    logged "worker $w wrote a wrong cookie"
+	ok "$name: cost the worker its place" waitfor 20 new_pool 1 "$w"
+	ok "$name: and are not taken" \
+	    waitfor 20 eval '[ "$(nfds '"$PID"')" -le '"$fds"' ]'
 	quit
 done
+
+# Programs want /dev/stderr, but nobody is to take lines from the log.
+name=/dev/stderr
+start_daemon -p / -n 1 "$JAIL/bin/enemy"
+ask stderr
+answers done write
+answers "$access" read
+end_manager
+
+# With -d on a terminal, it is not theirs: to be written to, no more.
+name=terminal
+: >"$LOG"
+"$T/pty" "$(command -v perl)" "$T/caller.pl" "$KFCGI" -d -p "$JAIL" \
+    -s "$SOCK" -U "$WHO" -n 1 /bin/enemy </dev/null >"$LOG" &
+pty=$!
+also_kill $pty
+ok "$name: started" waitfor 20 logged '^kfcgi: started:'
+PID=$(manager_pid "$SOCK")
+freeze $pty	# nobody reads it for a while
+perl -e 'for (1 .. 1000) {
+	kill "USR1", $ARGV[0];
+	select undef, undef, undef, 0.001
+}' "$PID"
+w=$(workers)
+kill -KILL "$w"
+ok "$name: a full one holds nothing up" waitfor 20 new_pool 1 "$w"
+kill -CONT $pty
+ask tty
+answers "$notty" foreground
+answers "Bad file descriptor" read
+answers "$denied" type own
+answers done settings non-blocking
+quit
+wait $pty
+is "$(tr -d '\r' <"$LOG" | sed -n 's/.*end: //p')" \
+    "status 0, ours, blocking, secret" \
+    "$name: the shell has all that it had"
 
 done_testing
