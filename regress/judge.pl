@@ -104,7 +104,8 @@ sub judge {
 	$bad = 1 if $name eq 'fcntl' &&
 	    $args !~ /^\d+, F_(GETFD|SETFD|GETFL|SETFL)\b/;
 	$bad = 1 if $name =~ /^(mmap2?|mprotect)$/ && $args =~ /PROT_EXEC/;
-	$bad = 1 if $name eq 'prctl' && $args !~ /^PR_SET_PDEATHSIG, /;
+	$bad = 1 if $name eq 'prctl' &&
+	    $args !~ /^PR_SET_(PDEATHSIG|CHILD_SUBREAPER), /;
 	$bad = 1 if $name eq 'prlimit64' && $args !~ /^0, /;
 	if ($name eq 'sendmsg' && $args =~ /SCM_RIGHTS/) {
 		$name = 'sendfd';
