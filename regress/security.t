@@ -15,7 +15,6 @@ cat >"$T/enemy.c" <<'END'
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <errno.h>
@@ -31,15 +30,6 @@ cat >"$T/enemy.c" <<'END'
 #define main hello
 #include "hello.c"
 #undef main
-
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open	434
-#endif
-#ifndef SYS_pidfd_getfd
-#define SYS_pidfd_getfd	438
-#endif
-
-static int	 ctl = -1;		/* control socket, with -r */
 
 /* In a child, as what succeeds may change who we are. */
 #define ATTEMPT(what, call) do {					\
@@ -79,20 +69,10 @@ attach(pid_t pid)
 	return ptrace(PTRACE_DETACH, pid, NULL, NULL);
 }
 
-/* A descriptor of another process, by pidfd_getfd(2). */
-static long
-steal(pid_t pid)
-{
-	int	 p = (int)syscall(SYS_pidfd_open, pid, 0);
-
-	return p == -1 ? -1 : syscall(SYS_pidfd_getfd, p, 0, 0);
-}
-
 static void
 other(int fd, pid_t pid)
 {
 	ATTEMPT("ptrace", attach(pid));
-	ATTEMPT("take descriptor", steal(pid));
 	ATTEMPT("signal", kill(pid, 0));
 }
 
@@ -122,31 +102,6 @@ tty(int fd)
 	    fcntl(2, F_GETFL) | O_NONBLOCK));
 }
 
-/* Descriptors and too many bytes for the manager, to keep. */
-static long
-rights(void)
-{
-	union {
-		struct cmsghdr	 hdr;
-		char		 buf[CMSG_SPACE(3 * sizeof(int))];
-	} c;
-	struct iovec	 iov = { "12345678", 8 };
-	struct msghdr	 msg;
-	int		 fds[3] = { 0, 1, 2 };
-
-	memset(&msg, 0, sizeof(msg));
-	memset(&c, 0, sizeof(c));
-	msg.msg_iov = &iov;
-	msg.msg_iovlen = 1;
-	msg.msg_control = c.buf;
-	msg.msg_controllen = sizeof(c.buf);
-	c.hdr.cmsg_len = CMSG_LEN(sizeof(fds));
-	c.hdr.cmsg_level = SOL_SOCKET;
-	c.hdr.cmsg_type = SCM_RIGHTS;
-	memcpy(CMSG_DATA(&c.hdr), fds, sizeof(fds));
-	return sendmsg(ctl, &msg, 0);
-}
-
 static void
 serve(int fd)
 {
@@ -170,8 +125,6 @@ serve(int fd)
 		ATTEMPT("read", open("/dev/stderr", O_RDONLY | O_NONBLOCK));
 	} else if (strcmp(verb, "tty") == 0)
 		tty(fd);
-	else if (strcmp(verb, "rights") == 0)
-		ATTEMPT("rights", rights());
 	shutdown(fd, SHUT_RDWR);
 	close(fd);
 }
@@ -180,7 +133,7 @@ int
 main(void)
 {
 	char	 cookie[8];
-	int	 fd;
+	int	 fd, ctl = -1;		/* control socket, with -r */
 
 	alarm(120);
 	if (getenv("FCGI_LISTENSOCK_DESCRIPTORS") != NULL)
@@ -312,12 +265,12 @@ for r in "" -r; do
 	# process of that user may look into it, but it may signal.
 	name="${r:-fixed}, at the manager"
 	ask other "$PID"
-	answers "$denied" ptrace 'take descriptor'
+	answers "$denied" ptrace
 	answers done signal
 	# Another worker has been executed as that user.
 	name="${r:-fixed}, at a worker"
 	ask_other
-	answers "$traced" ptrace 'take descriptor'
+	answers "$traced" ptrace
 	answers done signal
 	quit
 
@@ -327,27 +280,12 @@ for r in "" -r; do
 	chmod 711 "$JAIL/bin/enemy"
 	start $r -u "$WHO" -n 2 /bin/enemy
 	ask_other
-	answers "$denied" ptrace 'take descriptor'
+	answers "$denied" ptrace
 	name="${r:-fixed}, -u as -U"
 	ask jail
 	answers done connect 'chmod socket'
 	quit
 	chmod 755 "$JAIL/bin/enemy"
-
-	# What is sent to the manager besides a cookie is not kept.
-	[ -n "$r" ] || continue
-	name=-r
-	start -r -n 1 -N 1 /bin/enemy
-	waitfor 10 rests
-	fds=$(nfds "$PID")
-	w=$(workers)
-	ask rights
-	ok "$name: descriptors for the manager" waitfor 20 \
-	    logged "worker $w wrote a wrong cookie"
-	ok "$name: cost the worker its place" waitfor 20 new_pool 1 "$w"
-	ok "$name: and are not taken" \
-	    waitfor 20 eval '[ "$(nfds '"$PID"')" -le '"$fds"' ]'
-	quit
 done
 
 # Programs want /dev/stderr, but nobody is to take lines from the log.

@@ -32,28 +32,6 @@ told() {
 	ok "told in a line or two: $1" test "$_told" -ge 1 -a "$_told" -le 2
 }
 
-# occupy number: that many of procuser's processes are somebody else's
-SLEEPERS=
-occupy() {
-	i=0
-	while [ $i -lt "$1" ]; do
-		perl -e '($u, $g) = (getpwnam(shift))[2, 3];
-		    $( = $) = "$g $g"; $< = $> = $u; sleep 200' "$WHO" &
-		SLEEPERS="$SLEEPERS $!"
-		also_kill $!
-		i=$((i + 1))
-	done
-	# Each has become that user.
-	waitfor 20 eval '[ "$(commands_of "$WHO" | grep -c "^perl -e")" -eq \
-	    "$(echo $SLEEPERS | wc -w)" ]'
-}
-
-vacate() {
-	kill -KILL $SLEEPERS
-	wait $SLEEPERS 2>/dev/null
-	SLEEPERS=
-}
-
 # procuser: a user who has no process, since those are counted.
 WHO=
 for u in games backup news uucp lp list irc operator _portmap _identd _bgpd; do
@@ -132,27 +110,6 @@ do
 	quit
 done
 
-# --- The dead cannot be replaced: not one, in a fixed pool.
-limited -u 6
-ok "fixed: start" start -n 4 /bin/worker -g
-occupy 1
-# All at once, or one is replaced before the next has died.
-freeze "$PID"
-w=$(workers)
-kill -KILL $w
-waitfor 20 all_dead $w
-ok "fixed: somebody else takes the place of all" occupy 4
-client -o -n 8 -c 8 -t 60000 >"$T/load" &
-load=$!
-kill -CONT "$PID"
-ok "fixed: none can be replaced" \
-    waitfor 20 logged 'cannot start a worker: Resource .* serving with 0'
-vacate
-wait $load
-is "$(cat "$T/load")" "$(all 8)" "fixed: requests wait until some can"
-ok "fixed: with time, n again" waitfor 60 has_workers 4
-told 'cannot start a worker'
-quit
 unlimited
 
 # --- Descriptors in flight: on Linux as many as one process may have open, for
