@@ -2,9 +2,8 @@
 # nginx and HAProxy in front of every kind of worker, with kfcgi in between.
 #
 # server_NAME starts a web server that passes everything to $SOCK.  worker_NAME
-# starts kfcgi with a worker: $PAGE is what to ask for, N and MAX are the size
-# of the pool, LOSES is what a reload may cost if SIGTERM ends the worker
-# wherever it is.
+# starts kfcgi with four workers: $PAGE is what to ask for, LOSES is what a reload
+# may cost if SIGTERM ends the worker wherever it is.
 . ./lib.sh
 . ./peers.sh
 need nginx haproxy php-cgi fcgiwrap curl perl
@@ -53,7 +52,7 @@ server_haproxy() {
 
 # One that leaves after so many requests, as is usual.
 worker_php() {
-	PAGE=/index.php N=4 MAX=4 LOSES=0
+	PAGE=/index.php LOSES=0
 	PHP_FCGI_MAX_REQUESTS=50 start -p / -u "$WEB" -U "$WEB" -n 4 -l 64 \
 	    "$(command -v php-cgi)" -d post_max_size=64M
 }
@@ -74,7 +73,7 @@ END
 
 # What was sent until its end is made to look like a whole answer.
 worker_fcgiwrap() {
-	PAGE=/cgi N=4 MAX=4 LOSES=4
+	PAGE=/cgi LOSES=4
 	start -p / -u "$WEB" -U "$WEB" -n 4 -l 64 "$(command -v fcgiwrap)"
 }
 
@@ -94,19 +93,13 @@ chmod 755 "$WWW/cgi"
 
 # In the empty jail.
 worker_fixed() {
-	PAGE=/hello N=4 MAX=4 LOSES=0
+	PAGE=/hello LOSES=0
 	start -u "$WEB" -n 4 -l 64 /bin/worker -g
 }
 
 worker_variable() {
-	PAGE=/hello N=4 MAX=4 LOSES=0
+	PAGE=/hello LOSES=0
 	start -u "$WEB" -r -n 4 -N 4 -l 64 /bin/worker
-}
-
-# kcgi(3)'s shape, three processes, in a pool that grows.
-worker_variable3() {
-	PAGE=/hello N=2 MAX=8 LOSES=0
-	start -u "$WEB" -r -n 2 -N 8 -w 1 -l 64 /bin/worker -3
 }
 
 # --- what is done with each two of them
@@ -117,9 +110,8 @@ asked() {
 	matches "$_a" "^GET $PAGE\?hello\$" && workers | grep -qx "$_p"
 }
 
-# Under load there may be more than N.
 renewed() {
-	all_dead $old && [ "$(nworkers)" -ge $N ] && [ "$(nworkers)" -le $MAX ]
+	new_pool 4 $old
 }
 
 # began server worker
@@ -153,9 +145,6 @@ cell() {
 	: >"$T/all"
 	load 200 8 "$PAGE?slow=20&"
 	is "$(cat "$T/all")" "200 x 200, 200 right" "$what: 200 requests"
-	[ $MAX -eq $N ] ||
-	    ok "$what: for which the pool has grown" \
-		logged '^kfcgi: worker [0-9]+ started' $((N + 1))
 	[ "$2" != php ] ||
 	    ok "$what: in which workers have left" \
 		logged '^kfcgi: worker [0-9]+ exited with status 0'
@@ -183,7 +172,7 @@ cell() {
 
 # nginx with each of the workers, HAProxy with one for each pool.
 for s in ${SERVERS:-nginx haproxy}; do
-	for w in ${WORKERS:-php fcgiwrap fixed variable variable3}; do
+	for w in ${WORKERS:-php fcgiwrap fixed variable}; do
 		case $s.$w in
 		nginx.*|*.php|*.variable)
 			cell $s $w
