@@ -23,7 +23,6 @@ extern int	 compat_nothing;	/* C wants a file to declare something */
 #else
 
 #include <sys/resource.h>
-#include <sys/select.h>
 #include <sys/time.h>
 #include <sys/un.h>
 
@@ -31,8 +30,10 @@ extern int	 compat_nothing;	/* C wants a file to declare something */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <time.h>
 
 /* Where the open descriptors of a process are listed, and only they. */
 #if defined(__linux__)
@@ -93,19 +94,6 @@ static int	 log_try(const char *, size_t);
 static int	 log_write(int, const char *, va_list);
 static int	 log_writef(int, const char *, ...)
 		    __attribute__((__format__(__printf__, 2, 3)));
-static int	 poll_badfd(struct pollfd *, nfds_t);
-static int	 poll_isset(int, int);
-static int	 poll_revents(struct pollfd *, nfds_t);
-static void	 poll_set(int, int);
-static int	 poll_sets(const struct pollfd *, nfds_t);
-
-/*
- * What pselect(2) looks for and what it found, as large as the descriptors
- * are high: three arrays of fd_set, one behind the other, of nsets each.
- */
-enum { READABLE, WRITABLE, URGENT, NARRAYS };
-static fd_set	*sets;
-static size_t	 nsets;
 
 /* The log.  Times are those of log_ms(). */
 static struct {
@@ -477,144 +465,6 @@ log_full(int error)
 {
 	return error == EAGAIN || error == ENOBUFS || error == ENOMEM ||
 	    error == EMSGSIZE;
-}
-
-/*
- * ppoll(2) for macOS, whose only call that waits and changes the signal mask
- * in one step is pselect(2).  There is no limit to the descriptors, but a
- * hangup wakes only who asks for POLLIN, POLLOUT or POLLPRI, and one that is
- * not open, and higher than any that was, may be reported as ready.  Fails as
- * ppoll(2), and with ENOMEM.  For a single thread.
- */
-int
-compat_ppoll(struct pollfd *fds, nfds_t nfds, const struct timespec *timeout,
-    const sigset_t *sigmask)
-{
-	static const struct timespec	 zero;
-	nfds_t				 i;
-	int				 maxfd;
-
-	for (i = 0; i < nfds; i++)
-		fds[i].revents = 0;
-	for (;;) {
-		if ((maxfd = poll_sets(fds, nfds)) == -2)
-			return -1;
-		if (pselect(maxfd + 1, sets + READABLE * nsets,
-		    sets + WRITABLE * nsets, sets + URGENT * nsets, timeout,
-		    sigmask) != -1)
-			break;
-		/* A bad descriptor is a result: look for others, don't wait. */
-		if (errno != EBADF || !poll_badfd(fds, nfds))
-			return -1;
-		timeout = &zero;
-	}
-	return poll_revents(fds, nfds);
-}
-
-/*
- * Fill the sets from the descriptors not yet found bad.  Return the highest,
- * -1 for none, -2 with errno if there is no memory.
- */
-static int
-poll_sets(const struct pollfd *fds, nfds_t nfds)
-{
-	fd_set	*p;
-	nfds_t	 i;
-	size_t	 need;
-	int	 maxfd = -1;
-
-	for (i = 0; i < nfds; i++)
-		if (fds[i].fd > maxfd && !(fds[i].revents & POLLNVAL))
-			maxfd = fds[i].fd;
-	need = maxfd < 0 ? 1 : (size_t)maxfd / FD_SETSIZE + 1;
-	if (need > nsets) {
-		if ((p = realloc(sets, NARRAYS * need * sizeof(*p))) == NULL)
-			return -2;
-		sets = p;
-		nsets = need;
-	}
-	memset(sets, 0, NARRAYS * nsets * sizeof(*sets));
-	for (i = 0; i < nfds; i++) {
-		if (fds[i].fd < 0 || fds[i].revents & POLLNVAL)
-			continue;
-		if (fds[i].events & POLLIN)
-			poll_set(READABLE, fds[i].fd);
-		if (fds[i].events & POLLOUT)
-			poll_set(WRITABLE, fds[i].fd);
-		if (fds[i].events & POLLPRI)
-			poll_set(URGENT, fds[i].fd);
-	}
-	return maxfd;
-}
-
-/*
- * FD_SET(3) and FD_ISSET(3) on an array of them.  Both may check that the
- * number is below FD_SETSIZE, and of each fd_set it is.
- */
-static void
-poll_set(int array, int fd)
-{
-	FD_SET(fd % (int)FD_SETSIZE,
-	    &sets[array * nsets + (size_t)fd / FD_SETSIZE]);
-}
-
-static int
-poll_isset(int array, int fd)
-{
-	return FD_ISSET(fd % (int)FD_SETSIZE,
-	    &sets[array * nsets + (size_t)fd / FD_SETSIZE]) != 0;
-}
-
-/* Mark the descriptors that are not open; return if there was a new one. */
-static int
-poll_badfd(struct pollfd *fds, nfds_t nfds)
-{
-	nfds_t	 i;
-	int	 found = 0;
-
-	for (i = 0; i < nfds; i++) {
-		if (fds[i].fd < 0 || fds[i].revents & POLLNVAL)
-			continue;
-		if (fcntl(fds[i].fd, F_GETFD) == -1 && errno == EBADF) {
-			fds[i].revents = POLLNVAL;
-			found = 1;
-		}
-	}
-	return found;
-}
-
-/*
- * Translate the sets and return how many descriptors have something to tell.
- * Readable may mean a hangup and writable an error, which poll(2) knows; its
- * POLLNVAL is not asked for, as it stands for any device on macOS.
- */
-static int
-poll_revents(struct pollfd *fds, nfds_t nfds)
-{
-	struct pollfd	 pfd;
-	nfds_t		 i;
-	int		 n = 0;
-
-	for (i = 0; i < nfds; i++) {
-		if (fds[i].fd < 0)
-			continue;
-		if (!(fds[i].revents & POLLNVAL)) {
-			if (poll_isset(READABLE, fds[i].fd))
-				fds[i].revents |= fds[i].events & POLLIN;
-			if (poll_isset(WRITABLE, fds[i].fd))
-				fds[i].revents |= fds[i].events & POLLOUT;
-			if (poll_isset(URGENT, fds[i].fd))
-				fds[i].revents |= fds[i].events & POLLPRI;
-			pfd.fd = fds[i].fd;
-			pfd.events = fds[i].events;
-			if (fds[i].revents != 0 && poll(&pfd, 1, 0) == 1)
-				fds[i].revents |=
-				    pfd.revents & (POLLERR | POLLHUP);
-		}
-		if (fds[i].revents != 0)
-			n++;
-	}
-	return n;
 }
 
 /*

@@ -38,9 +38,6 @@
 #ifndef _DARWIN_C_SOURCE
 #define _DARWIN_C_SOURCE
 #endif
-#ifndef _DARWIN_UNLIMITED_SELECT
-#define _DARWIN_UNLIMITED_SELECT
-#endif
 #elif defined(__NetBSD__)
 #ifndef _NETBSD_SOURCE
 #define _NETBSD_SOURCE
@@ -48,6 +45,13 @@
 #elif !defined(__FreeBSD__) && !defined(__DragonFly__)
 #ifndef _GNU_SOURCE		/* glibc, musl */
 #define _GNU_SOURCE
+#endif
+/* For glibc with 32 bits; musl has no others. */
+#ifndef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64
+#endif
+#ifndef _TIME_BITS
+#define _TIME_BITS	64
 #endif
 #endif
 
@@ -96,8 +100,6 @@ int		 compat_log_heard(void);
 void		 compat_log_patience(int);
 void		 compat_openlog(const char *, int, int);
 int		 compat_pledge(const char *, const char *);
-int		 compat_ppoll(struct pollfd *, nfds_t, const struct timespec *,
-		    const sigset_t *);
 int		 compat_setresgid(gid_t, gid_t, gid_t);
 int		 compat_setresuid(uid_t, uid_t, uid_t);
 size_t		 compat_strlcpy(char *, const char *, size_t);
@@ -128,14 +130,6 @@ void		 compat_syslog(int, const char *, ...)
 #if !defined(__DragonFly__) && !defined(__FreeBSD__) && !defined(__NetBSD__)
 #undef closefrom
 #define closefrom	compat_closefrom
-#endif
-
-#if defined(__NetBSD__)
-#undef ppoll
-#define ppoll		pollts		/* NetBSD 10 has both names */
-#elif defined(__APPLE__)
-#undef ppoll
-#define ppoll		compat_ppoll
 #endif
 
 #if defined(__APPLE__)

@@ -17,6 +17,7 @@
 /*
  * A FastCGI client: one request, or many at once, or none at all and only bad
  * manners.  Every request ends in exactly one fate, and the fates are counted.
+ * SIGUSR1 ends the run before -d or -n do, when those under way have ended.
  *
  * A slot is one place for a request under way; there are as many as -c says.  A
  * slot is free, or waits for a place in the server's backlog, or is connected.
@@ -131,6 +132,7 @@ static long		 fate_count[NFATES];
 static int64_t		 epoch;
 static int64_t		*lat;		/* of those answered */
 static size_t		 nlat;
+static volatile sig_atomic_t enough;
 
 /* realloc(3) that does not fail; gcc(1)'s analyzer wants malloc(3), too. */
 static void *
@@ -346,10 +348,20 @@ parse(struct slot *s)
  * ---------- A slot, from the start of a request to its end
  */
 
+/* SIGUSR1: no more requests are begun. */
+static void
+on_usr1(int sig)
+{
+	(void)sig;
+	enough = 1;
+}
+
 /* Returns whether a free slot has something to do. */
 static int
 slot_more(void)
 {
+	if (enough)
+		return 0;
 	return o.duration != 0 ? now() - epoch < o.duration :
 	    started < o.count;
 }
@@ -700,6 +712,7 @@ main(int argc, char *argv[])
 	o.single = o.count == 1 && o.conc == 1 && o.duration == 0 &&
 	    !o.verbose;
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGUSR1, on_usr1);
 
 	descriptors(o.conc + 16);
 	input_build();

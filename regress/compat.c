@@ -24,7 +24,6 @@
 #include "../compat/compat.h"
 
 #include <sys/resource.h>
-#include <sys/select.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -68,14 +67,6 @@ static struct {
 	rlim_t		 limit;		/* getrlimit: the hard one; 0: fails */
 	int		 list;		/* readdir: how many to list, */
 	int		 listed;	/* of which so many were */
-	int		 no_memory;
-	int		 wait_error;	/* pselect: errno of the next call; */
-	int		 waits;		/* so many were; the last had these, */
-	const sigset_t	*mask;
-	const struct timespec *timeout;
-	int		 urgent;	/* and waited for what is urgent; */
-	int		 finds;		/* it finds all that is looked for, */
-	int		 found;		/* or what there is: so much */
 	size_t		 longest;	/* send: more bytes are too many; */
 	int		 send_error;	/* errno of so many calls */
 	int		 send_fails;
@@ -113,24 +104,6 @@ fake_close(int fd)
 		fake.close_fails--;
 	errno = EINTR;
 	return -1;
-}
-
-static int
-fake_pselect(int n, fd_set *rset, fd_set *wset, fd_set *eset,
-    const struct timespec *timeout, const sigset_t *mask)
-{
-	static const fd_set	 nothing;
-
-	fake.waits++;
-	fake.mask = mask;
-	fake.timeout = timeout;
-	fake.urgent = memcmp(eset, &nothing, sizeof(nothing)) != 0;
-	if ((errno = fake.wait_error) != 0) {
-		fake.wait_error = 0;
-		return -1;
-	}
-	return fake.found = fake.finds ? n :
-	    pselect(n, rset, wset, eset, timeout, mask);
 }
 
 static struct dirent *
@@ -171,10 +144,7 @@ fake_send(int s, const void *buf, size_t len, int flags)
 #define getrlimit(what, rl) ((rl)->rlim_max = fake.limit, \
 			    fake.limit == 0 ? -1 : 0)
 #define gettimeofday(tv, tz) ((tv)->tv_sec = fake.time, (tv)->tv_usec = 42, 0)
-#define pselect		fake_pselect
 #define readdir		fake_readdir
-#define realloc(p, size) (fake.no_memory ? (errno = ENOMEM, NULL) : \
-			    realloc(p, size))
 #define rewinddir(dir)	(rewinddir(dir), (void)(fake.listed = 0))
 #define send		fake_send
 #include "../compat/compat.c"
@@ -368,127 +338,6 @@ test_closefrom_count(void)
 		    (long long)t[i][0], (int)t[i][1]);
 	}
 	fake.counts = 0;
-}
-
-static const struct timespec zero = { 0, 0 };
-
-/* Descriptors that ppoll is asked about.  BAD and WORSE are not open. */
-enum { END, NONE = -1, QUIET = 50, READY, LEFT, GONE, BAD = 100, WORSE = 110,
-    HIGHER = FD_SETSIZE + 50, HIGHER2 = 2 * FD_SETSIZE + 50,
-    HIGHEST = 3 * FD_SETSIZE - 1 };
-enum { IN = POLLIN, OUT = POLLOUT, BOTH = POLLIN | POLLOUT };
-
-struct asked {
-	const char	*name;
-	struct {
-		int	 fd;
-		int	 events;
-	}		 of[5];
-};
-
-/*
- * Whether the answer is that of poll(2), for which it takes what it takes.  All
- * that is bad is found at once, and only what was asked for ends the wait.
- */
-static int
-polls(const struct asked *t)
-{
-	struct pollfd	 pfd[4], want[4];
-	int		 bad = 0, found = 0, i, n, told;
-
-	memset(want, 0, sizeof(want));
-	for (n = 0; t->of[n].fd != END; n++) {
-		want[n].fd = t->of[n].fd;
-		want[n].events = (short)t->of[n].events;
-	}
-	memcpy(pfd, want, sizeof(pfd));
-	told = poll(want, (nfds_t)n, 0);
-	for (i = 0; i < n; i++) {
-		bad |= want[i].revents == POLLNVAL;
-		found += (want[i].revents & POLLIN) != 0;
-		found += (want[i].revents & POLLOUT) != 0;
-		pfd[i].revents = POLLERR;	/* stale, must go */
-	}
-	fake.waits = 0;
-	return compat_ppoll(pfd, (nfds_t)n, told == 0 ? &zero : NULL,
-	    NULL) == told && memcmp(pfd, want, sizeof(*pfd) * (size_t)n) == 0 &&
-	    fake.waits == 1 + bad && fake.found == found && !fake.urgent;
-}
-
-static void
-test_ppoll(void)
-{
-	static const struct asked	 t[] = {
-		{ "nothing to read", { { QUIET, IN } } },
-		{ "writable", { { QUIET, OUT } } },
-		{ "writable, not readable", { { QUIET, BOTH } } },
-		{ "readable", { { READY, IN } } },
-		{ "both", { { READY, BOTH } } },
-		{ "not asked, not told", { { READY, 0 } } },
-		{ "peer gone", { { LEFT, IN } } },
-		{ "reader gone", { { GONE, OUT } } },
-		{ "some of several", { { QUIET, IN }, { NONE, IN },
-		    { READY, IN }, { READY, OUT } } },
-		{ "low, high", { { QUIET, IN }, { READY, IN } } },
-		{ "high, low", { { READY, IN }, { QUIET, IN } } },
-		{ "a bad one does not wait", { { NONE, IN }, { BAD, IN },
-		    { QUIET, IN } } },
-		{ "bad ones hide no good one", { { BAD, IN }, { QUIET, IN },
-		    { WORSE, OUT }, { QUIET, OUT } } },
-		/* None is taken for one as high in another fd_set. */
-		{ "higher than an fd_set goes", { { HIGHER2, IN },
-		    { HIGHER, IN }, { HIGHEST, BOTH }, { QUIET, IN } } },
-		{ "higher than an fd_set goes", { { HIGHEST, 0 },
-		    { HIGHER, OUT }, { HIGHER2, IN }, { QUIET, OUT } } },
-	};
-	struct pollfd	 pfd[] = { { READY, POLLIN, 0 }, { READY, POLLPRI, 0 },
-	    { QUIET, POLLPRI, 0 } };
-	struct timespec	 ts = { 0, 20000000 };
-	sigset_t	 none;
-	size_t		 i;
-	int		 sv[2], sw[2], pip[2];
-
-	if (pipe(pip) == -1 ||
-	    socketpair(AF_UNIX, SOCK_STREAM, 0, sv) == -1 ||
-	    socketpair(AF_UNIX, SOCK_STREAM, 0, sw) == -1 ||
-	    write(sv[1], "x", 1) != 1 || write(sw[1], "x", 1) != 1)
-		err(1, "descriptors");
-	close(sw[1]);
-	close(pip[0]);
-	dup2(sv[1], QUIET);
-	dup2(sv[1], HIGHER2);
-	dup2(sv[0], READY);
-	dup2(sv[0], HIGHER);
-	dup2(sv[0], HIGHEST);
-	dup2(sw[0], LEFT);
-	dup2(pip[1], GONE);
-
-	fake.no_memory = 1;
-	ok(fails(compat_ppoll(NULL, 0, &zero, NULL), ENOMEM),
-	    "ppoll: no memory");
-	fake.no_memory = 0;
-	for (i = 0; i < nitems(t); i++)
-		ok(i + 2 < nitems(t) ? polls(&t[i]) : child_ok(polls(&t[i])),
-		    "ppoll: %s", t[i].name);
-	fake.wait_error = EINTR;
-	ok(fails(compat_ppoll(NULL, 0, NULL, NULL), EINTR), "ppoll: a signal");
-	fake.wait_error = EBADF;
-	ok(fails(compat_ppoll(NULL, 0, NULL, NULL), EBADF),
-	    "ppoll: bad, but none is to blame");
-	fake.finds = 1;
-	ok(compat_ppoll(pfd, 3, NULL, NULL) == 3 && pfd[0].revents == POLLIN &&
-	    pfd[1].revents == POLLPRI && pfd[2].revents == POLLPRI,
-	    "ppoll: urgent");
-	fake.finds = 0;
-
-	/* All depends on it that pselect(2) is what changes the mask. */
-	sigemptyset(&none);
-	ok(compat_ppoll(NULL, 0, &ts, &none) == 0 && fake.mask == &none &&
-	    fake.timeout == &ts, "ppoll: time and mask");
-	pfd[0].fd = BAD;
-	fake.mask = NULL;
-	ok(compat_ppoll(pfd, 1, NULL, &none) == 1 && fake.mask == &none,
-	    "ppoll: the mask holds after a bad descriptor");
 }
 
 static void
@@ -769,7 +618,6 @@ main(void)
 	test_strlcpy();
 	test_closefrom();
 	test_closefrom_count();
-	test_ppoll();
 	test_accept4();
 	ok(fails(compat_setresgid(1, 1, 2), EINVAL) &&
 	    fails(compat_setresgid(1, 2, 2), EINVAL) &&

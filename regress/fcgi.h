@@ -15,21 +15,29 @@
  */
 
 /*
- * What client.c, floor.c and worker.c share.  Included before any system
- * header, as compat.h is.  All of it is inline, since none of them uses all.
+ * What client.c, floor.c and worker.c share, headers too.  Included before any
+ * system header, as compat.h is.  All of it is inline: none of them uses all.
  */
 
 #include "../compat/compat.h"
 
+#include <sys/types.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #define LIFETIME	 120		/* -A: seconds until SIGALRM */
 #define HEADER		 8		/* bytes in front of every record */

@@ -16,7 +16,7 @@
 
 /*
  * The floor under a variable pool, for bench: what accept4, sendmsg with a
- * descriptor, read, close and ppoll cost, and nothing else.  It must be no
+ * descriptor, read, close and poll cost, and nothing else.  It must be no
  * model for anybody: it knows no jail and no user, sees no death, checks no
  * cookie and has no timer.
  *
@@ -158,14 +158,12 @@ another(void)
 static void __dead
 loop(void)
 {
-	sigset_t	 nomask;
 	int		 i, n, saturated = 0, waiting;
 
-	sigemptyset(&nomask);
 	for (;;) {
 		pfds[0].fd = saturated ? -1 : listenfd;
-		if ((n = ppoll(pfds, nbusy + 1, NULL, &nomask)) == -1)
-			err(1, "ppoll");
+		if ((n = poll(pfds, nbusy + 1, -1)) == -1)
+			err(1, "poll");
 		waiting = saturated || pfds[0].revents;
 		n -= pfds[0].revents != 0;
 		/* Downwards: who has answered changes places with the last. */

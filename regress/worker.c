@@ -94,16 +94,22 @@ struct req {
 
 extern char		**environ;
 
-/* Sleeps to the end, whatever signal comes meanwhile. */
+/*
+ * Sleeps to the end, whatever signal comes meanwhile.  The end is a point in
+ * time: where a tick of the system is 10 ms, what nanosleep(2) says is left
+ * need not get less between two ticks of ours.
+ */
 static void
 msleep(long ms)
 {
 	struct timespec	 ts;
+	int64_t		 end = now() + (int64_t)ms * 1000, left;
 
-	ts.tv_sec = ms / 1000;
-	ts.tv_nsec = ms % 1000 * 1000000;
-	while (ms > 0 && nanosleep(&ts, &ts) == -1 && errno == EINTR)
-		continue;
+	while ((left = end - now()) > 0) {
+		ts.tv_sec = left / 1000000;
+		ts.tv_nsec = left % 1000000 * 1000;
+		(void)nanosleep(&ts, NULL);
+	}
 }
 
 /* Writes all of it.  Returns 0, or -1 with errno. */
