@@ -58,8 +58,11 @@ helpers:
 deps:
 	@sh regress/deps
 
+# Directories that exist keep their owner and mode.
 install: kfcgi
-	${INSTALL} -d "${DESTDIR}${SBINDIR}" "${DESTDIR}${MANDIR}/man8"
+	@for d in "${DESTDIR}${SBINDIR}" "${DESTDIR}${MANDIR}/man8"; do \
+		[ -d "$$d" ] || ${INSTALL} -d "$$d" || exit 1; \
+	done
 	${INSTALL} -c -m 0755 kfcgi "${DESTDIR}${SBINDIR}/kfcgi"
 	${INSTALL} -c -m 0644 kfcgi.8 "${DESTDIR}${MANDIR}/man8/kfcgi.8"
 
