@@ -9,7 +9,7 @@
 need nginx haproxy php-cgi fcgiwrap curl perl
 
 SIZE=500000
-head -c $SIZE /dev/zero >"$T/post"
+dd if=/dev/zero bs=$SIZE count=1 2>/dev/null >"$T/post"
 BODY=10000000
 
 # --- web servers
