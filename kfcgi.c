@@ -932,8 +932,6 @@ stop(int status, int64_t grace)
 static void __dead
 finish(void)
 {
-	/* Nothing else is to be done, so the log may take its time. */
-	log_patience(SECOND);
 	limits_tell(1);
 	if (start.done)
 		logit(LOG_INFO, "stopped");
@@ -1947,7 +1945,7 @@ pool_full(void)
 
 	if (listener.full == NEVER)
 		listener.full = now;
-	if (listener.told || pool_missing(opt.max) > 0 ||
+	if (listener.told || pool.renewing || pool_missing(opt.max) > 0 ||
 	    !due(listener.full + FULL_TIME))
 		return;
 	if (fd_ready(listener.fd, POLLIN) == 0) {

@@ -76,7 +76,8 @@ enum log_style { LOG_LOCAL, LOG_UTC, LOG_RFC5424 };
 #endif
 
 #define LOG_RETRY	1000	/* ms until we look again for a syslogd */
-#define LOG_TURN	10	/* ms between two looks for room */
+#define LOG_WAIT	100	/* ms that a line waits for room */
+#define LOG_STEP	1	/* ms between two looks for it */
 #define LOG_SHORTEST	256	/* bytes that every system's datagrams hold */
 
 #ifndef MSG_NOSIGNAL
@@ -86,11 +87,10 @@ enum log_style { LOG_LOCAL, LOG_UTC, LOG_RFC5424 };
 static void	 close_counted(int);
 static int	 close_listed(int, const char *);
 static int	 log_connect(void);
-static int	 log_full(int);
+static int	 log_connect_to(const char *, int);
 static size_t	 log_header(char *, size_t, int);
 static long long log_ms(void);
 static int	 log_send(const char *, size_t);
-static int	 log_try(const char *, size_t);
 static int	 log_write(int, const char *, va_list);
 static int	 log_writef(int, const char *, ...)
 		    __attribute__((__format__(__printf__, 2, 3)));
@@ -101,10 +101,12 @@ static struct {
 	int		 facility;
 	enum log_style	 style;
 	int		 fd;		/* connected to syslogd, or -1 */
+	int		 stream;	/* and of that kind */
+	int		 torn;		/* which has the half of a line */
+	int		 deaf;		/* a line waited for it in vain */
 	long long	 retry;		/* not to look for a syslogd before */
-	long long	 patience;	/* to wait for room until then */
 	unsigned long	 lost;		/* lines not sent and not yet told */
-} slog = { "", LOG_USER, LOG_STYLE, -1, 0, 0, 0 };
+} slog = { "", LOG_USER, LOG_STYLE, -1, 0, 0, 0, 0, 0 };
 static const char *log_paths[] = { LOG_PATHS, NULL };
 
 int
@@ -260,9 +262,10 @@ compat_openlog(const char *ident, int options, int facility)
 }
 
 /*
- * syslog(3) without %m, which does not wait for a syslogd that does not read.
- * A line that cannot be sent is lost, and their number is told by a line of
- * its own before the next that can be sent.  Keeps errno.
+ * syslog(3) without %m.  Waits for a syslogd that reads, but no longer than
+ * LOG_WAIT for one that does not, see log_send().  A line that cannot be sent
+ * is lost, and their number is told by a line of its own before the next that
+ * can be sent.  Keeps errno.
  */
 void
 compat_syslog(int prio, const char *fmt, ...)
@@ -287,16 +290,6 @@ compat_log_heard(void)
 	return slog.fd != -1;
 }
 
-/*
- * From now on, and for so many milliseconds in all, lines wait until syslogd
- * has room for them: for the last ones of a process.
- */
-void
-compat_log_patience(int ms)
-{
-	slog.patience = log_ms() + ms;
-}
-
 /* Milliseconds of a clock that nobody sets. */
 static long long
 log_ms(void)
@@ -309,36 +302,56 @@ log_ms(void)
 }
 
 /*
- * Connects a socket of ours to the first syslogd there is.  After a failure
- * nothing is tried for a second.  Returns 0 or -1.
+ * Connects to the first syslogd there is; by a stream if it wants no datagrams.
+ * After a failure nothing is tried for a second.  Returns 0 or -1.
  */
 static int
 log_connect(void)
 {
-	struct sockaddr_un	 sun;
-	size_t			 i;
-	int			 fd, flags;
+	size_t	 i;
+	int	 error;
 
 	if (log_ms() < slog.retry)
 		return -1;
 	for (i = 0; log_paths[i] != NULL; i++) {
-		memset(&sun, 0, sizeof(sun));
-		sun.sun_family = AF_UNIX;
-		if (compat_strlcpy(sun.sun_path, log_paths[i],
-		    sizeof(sun.sun_path)) >= sizeof(sun.sun_path) ||
-		    (fd = socket(AF_UNIX, SOCK_DGRAM, 0)) == -1)
-			continue;
-		if (fcntl(fd, F_SETFD, FD_CLOEXEC) != -1 &&
-		    (flags = fcntl(fd, F_GETFL)) != -1 &&
-		    fcntl(fd, F_SETFL, flags | O_NONBLOCK) != -1 &&
-		    connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == 0) {
-			slog.fd = fd;
+		error = log_connect_to(log_paths[i], SOCK_DGRAM);
+		if (error == EPROTOTYPE)
+			error = log_connect_to(log_paths[i], SOCK_STREAM);
+		if (error == 0)
 			return 0;
-		}
-		close(fd);
 	}
 	slog.retry = log_ms() + LOG_RETRY;
 	return -1;
+}
+
+/*
+ * Connects a socket of ours, of this type, on which nothing waits for longer
+ * than LOG_WAIT.  Returns 0, errno, or -1 if it did not come to connect(2).
+ */
+static int
+log_connect_to(const char *path, int type)
+{
+	static const struct timeval	 wait = { 0, LOG_WAIT * 1000 };
+	struct sockaddr_un		 sun;
+	int				 error, fd;
+
+	memset(&sun, 0, sizeof(sun));
+	sun.sun_family = AF_UNIX;
+	if (compat_strlcpy(sun.sun_path, path, sizeof(sun.sun_path)) >=
+	    sizeof(sun.sun_path) || (fd = socket(AF_UNIX, type, 0)) == -1)
+		return -1;
+	if (fcntl(fd, F_SETFD, FD_CLOEXEC) == -1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) ==
+	    -1 ||
+	    connect(fd, (struct sockaddr *)&sun, sizeof(sun)) == -1) {
+		error = errno;
+		close(fd);
+		return error;
+	}
+	slog.fd = fd;
+	slog.stream = type == SOCK_STREAM;
+	slog.torn = 0;
+	return 0;
 }
 
 /* Writes a line, see log_write(). */
@@ -358,11 +371,12 @@ log_writef(int prio, const char *fmt, ...)
 static int
 log_write(int prio, const char *fmt, va_list ap)
 {
-	char	 buf[8192];
+	char	 buf[8193];
 	size_t	 len;
 	int	 n;
 
-	len = log_header(buf, sizeof(buf), prio);
+	buf[0] = '\0';
+	len = 1 + log_header(buf + 1, sizeof(buf) - 1, prio);
 	n = vsnprintf(buf + len, sizeof(buf) - len, fmt, ap);
 	if (n < 0)
 		return -1;
@@ -418,53 +432,65 @@ log_header(char *buf, size_t size, int prio)
 }
 
 /*
- * Sends a line.  If its syslogd is gone, looks for another and sends it there;
- * if there is no room, waits as far as patience goes.  Returns 0, or -1 if the
- * line is lost.
+ * Sends a line, of which buf has a NUL on each side: buf[0] and buf[len].  In a
+ * stream the second is the end of a line, as in that of glibc, and the first
+ * goes before a line if the one before it is torn.  A datagram that is too long
+ * is sent as less and less of it.
+ *
+ * If there is no room, waits, unless the line before has waited in vain: then
+ * there has to be room first.  Where send(2) waits by itself it says EAGAIN in
+ * the end; the BSDs say ENOBUFS at once, and poll(2) there that one may write.
+ * If its syslogd is gone, looks for another and sends the line there.  Returns
+ * 0, or -1 if the line is lost.
  */
 static int
 log_send(const char *buf, size_t len)
 {
-	int	 again = 1;
+	long long	 due = log_ms() + LOG_WAIT;
+	size_t		 done;
+	ssize_t		 n;
+	int		 again = 1;
 
 	if (slog.fd == -1 && log_connect() == -1)
 		return -1;
-	while (log_try(buf, len) == -1) {
-		if (log_full(errno)) {
-			if (slog.patience == 0 || log_ms() >= slog.patience)
-				return -1;
-			(void)poll(NULL, 0, LOG_TURN);
-			continue;
-		}
-		close(slog.fd);
-		slog.fd = -1;
-		if (!again || log_connect() == -1)
-			return -1;
-		again = 0;
-	}
-	return 0;
-}
-
-/* Sends a datagram, and one that is too long again as less and less of it. */
-static int
-log_try(const char *buf, size_t len)
-{
+	done = !slog.torn;
 	for (;;) {
-		if (send(slog.fd, buf, len, MSG_NOSIGNAL) != -1)
-			return 0;
-		if (errno == EMSGSIZE && len > LOG_SHORTEST)
-			len -= len / 4;
-		else if (errno != EINTR)
+		n = send(slog.fd, buf + done, len + slog.stream - done,
+		    MSG_NOSIGNAL | (slog.deaf ? MSG_DONTWAIT : 0));
+		switch (n == -1 ? errno : 0) {
+		case 0:
+			slog.deaf = 0;
+			done += n;
+			slog.torn = slog.stream && done != len + 1;
+			if (!slog.torn)
+				return 0;
+			break;
+		case EMSGSIZE:
+			if (len > LOG_SHORTEST) {
+				len -= len / 4;
+				break;
+			}
+			/* FALLTHROUGH */
+		case EINTR:
+		case ENOBUFS:
+		case ENOMEM:
+			if (!slog.deaf && log_ms() < due) {
+				(void)poll(NULL, 0, LOG_STEP);
+				break;
+			}
+			/* FALLTHROUGH */
+		case EAGAIN:
+			slog.deaf = 1;
 			return -1;
+		default:
+			close(slog.fd);
+			slog.fd = -1;
+			if (!again || log_connect() == -1)
+				return -1;
+			again = 0;
+			done = 1;
+		}
 	}
-}
-
-/* Whether a send(2) failed for want of room, so the connection still holds. */
-static int
-log_full(int error)
-{
-	return error == EAGAIN || error == ENOBUFS || error == ENOMEM ||
-	    error == EMSGSIZE;
 }
 
 /*

@@ -31,7 +31,6 @@
 
 /* Its sendsyslog(2) never waits, and keeps what comes before syslogd does. */
 #define log_heard()	1
-#define log_patience(ms) ((void)(ms))
 #else
 
 #if defined(__APPLE__)
@@ -97,7 +96,6 @@ int		 compat_accept4(int, struct sockaddr *, socklen_t *, int);
 void		 compat_closefrom(int);
 void		 compat_closefrom_dir(int, const char *);
 int		 compat_log_heard(void);
-void		 compat_log_patience(int);
 void		 compat_openlog(const char *, int, int);
 int		 compat_pledge(const char *, const char *);
 int		 compat_setresgid(gid_t, gid_t, gid_t);
@@ -121,7 +119,6 @@ void		 compat_syslog(int, const char *, ...)
 #undef syslog
 #define syslog		compat_syslog
 #define log_heard	compat_log_heard
-#define log_patience	compat_log_patience
 
 /*
  * The kernels of FreeBSD, DragonFly and NetBSD do this best, and their

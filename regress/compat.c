@@ -68,11 +68,17 @@ static struct {
 	int		 list;		/* readdir: how many to list, */
 	int		 listed;	/* of which so many were */
 	size_t		 longest;	/* send: more bytes are too many; */
-	int		 send_error;	/* errno of so many calls */
+	int		 send_error;	/* errno of so many calls, */
 	int		 send_fails;
+	int		 patient;	/* the last was to wait */
+	size_t		 part;		/* after one that takes so many */
+	int		 reads;		/* poll: syslogd does, every 99 ms, */
+	int		 came;		/* so many lines until now */
+	long		 ms;		/* the clock, which poll moves on */
 	time_t		 time;
 	const char	*host;
-} fake = { .longest = 10000, .time = NOW, .host = "host" };
+} fake = { .longest = 10000, .ms = 1000, .time = NOW, .host = "host" };
+static size_t	 log_read(void);
 
 static int
 fake_accept(int s, struct sockaddr *sa, socklen_t *salen)
@@ -119,22 +125,46 @@ fake_readdir(DIR *dir)
 	return &de;
 }
 
+/* Says that a queue is full as the BSDs do; and none is there for long. */
 static ssize_t
 fake_send(int s, const void *buf, size_t len, int flags)
 {
+	ssize_t	 n;
+
+	fake.patient = !(flags & MSG_DONTWAIT);
 	if (len > fake.longest) {
 		errno = EMSGSIZE;
 		return -1;
 	}
-	if (fake.send_fails > 0) {
+	if (fake.part > 0) {
+		len = fake.part;
+		fake.part = 0;
+	} else if (fake.send_fails > 0) {
 		fake.send_fails--;
 		errno = fake.send_error;
 		return -1;
 	}
-	return send(s, buf, len, flags);
+	n = send(s, buf, len, flags | MSG_DONTWAIT);
+	if (n == -1 && errno == EAGAIN)
+		errno = ENOBUFS;
+	return n;
+}
+
+/* In no time passes what poll(2) waits, and nothing but that takes time. */
+static int
+fake_poll(struct pollfd *pfd, nfds_t n, int ms)
+{
+	if (pfd != NULL || n != 0 || ms <= 0)
+		errx(1, "poll(2) for %d ms of %d descriptors", ms, (int)n);
+	for (; ms > 0; ms--)
+		if (++fake.ms % 99 == 0 && fake.reads && log_read() > 0)
+			fake.came++;
+	return 0;
 }
 
 #define accept		fake_accept
+#define clock_gettime(clock, ts) ((ts)->tv_sec = fake.ms / 1000, \
+			    (ts)->tv_nsec = fake.ms % 1000 * 1000000, 0)
 #define close		fake_close
 #define fcntl(...)	(fake.fcntl_fails > 0 && --fake.fcntl_fails == 0 ? \
 			    (errno = ENOLCK, -1) : fcntl(__VA_ARGS__))
@@ -144,10 +174,12 @@ fake_send(int s, const void *buf, size_t len, int flags)
 #define getrlimit(what, rl) ((rl)->rlim_max = fake.limit, \
 			    fake.limit == 0 ? -1 : 0)
 #define gettimeofday(tv, tz) ((tv)->tv_sec = fake.time, (tv)->tv_usec = 42, 0)
+#define poll		fake_poll
 #define readdir		fake_readdir
 #define rewinddir(dir)	(rewinddir(dir), (void)(fake.listed = 0))
 #define send		fake_send
 #include "../compat/compat.c"
+#undef accept
 #undef close
 #undef fcntl
 #undef getpid
@@ -384,33 +416,49 @@ drops_root(void)
 	    fails(compat_setresgid(NOBODY, NOBODY, NOBODY), EPERM);
 }
 
-static int	 logd = -1;	/* our syslogd's socket */
+static int	 logd = -1;		/* our syslogd's socket */
+static int	 logconn = -1;		/* and a stream from there */
 static char	 logpath[64], line[10000];
 
 /* A syslogd for the tests, instead of the one before; then the only one. */
 static void
-log_listen(void)
+log_listen(int type)
 {
 	struct sockaddr_un	 sun;
 
+	close(logconn);
 	close(logd);
+	logconn = -1;
 	unlink(logpath);
 	memset(&sun, 0, sizeof(sun));
 	sun.sun_family = AF_UNIX;
 	compat_strlcpy(sun.sun_path, logpath, sizeof(sun.sun_path));
-	if ((logd = socket(AF_UNIX, SOCK_DGRAM, 0)) == -1 ||
+	if ((logd = socket(AF_UNIX, type, 0)) == -1 ||
 	    fcntl(logd, F_SETFL, O_NONBLOCK) == -1 ||
-	    bind(logd, (struct sockaddr *)&sun, sizeof(sun)) == -1)
+	    bind(logd, (struct sockaddr *)&sun, sizeof(sun)) == -1 ||
+	    (type == SOCK_STREAM && listen(logd, 1) == -1))
 		err(1, "%s", logpath);
 }
 
-/* Reads the next line of the log, returns its length; 0 if there is none. */
+/*
+ * Reads the next line of the log, returns its length; 0 if there is none.  In a
+ * stream there is one if it has its end.
+ */
 static size_t
 log_read(void)
 {
 	ssize_t	 n;
 
-	if ((n = recv(logd, line, sizeof(line) - 1, 0)) == -1)
+	if ((n = recv(logd, line, sizeof(line) - 1, 0)) == -1 &&
+	    errno != EAGAIN) {
+		if (logconn == -1)
+			logconn = accept(logd, NULL, NULL);
+		n = recv(logconn, line, sizeof(line), MSG_PEEK | MSG_DONTWAIT);
+		if (n > 0 && memchr(line, '\0', n) != NULL)
+			n = recv(logconn, line, strlen(line) + 1, 0) - 1;
+		else
+			n = 0;
+	} else if (n == -1)
 		n = 0;
 	line[n] = '\0';
 	return (size_t)n;
@@ -426,27 +474,31 @@ log_is(int prio, const char *text)
 	return log_read() != 0 && strcmp(line, want) == 0;
 }
 
-/* Whether a line comes by a good socket, after word of the lost. */
+/* Whether a line comes by a socket with a limit of 100 ms, after word of the lost. */
 static int
 comes(int lost, const char *text)
 {
-	char	 buf[80];
+	struct timeval	 tv = { 0, 0 };
+	socklen_t	 len = sizeof(tv);
+	char		 buf[80];
 
 	snprintf(buf, sizeof(buf), "%d lines lost: syslogd did not read them",
 	    lost);
 	syslog(LOG_INFO, "%s", text);
+	getsockopt(slog.fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len);
 	return slog.lost == 0 && (lost == 0 || log_is(28, buf)) &&
 	    log_is(30, text) && log_read() == 0 &&
 	    fcntl(slog.fd, F_GETFD) == FD_CLOEXEC &&
-	    (fcntl(slog.fd, F_GETFL) & O_NONBLOCK);
+	    tv.tv_sec == 0 && tv.tv_usec / 10000 == 10;	/* rounded */
 }
+
+static char	 text[12000];		/* too long for a path, and a line */
 
 static void
 test_log(void)
 {
-	static char	 text[12000];
-	size_t		 n;
-	int		 fd;
+	size_t	 n;
+	int	 fd;
 
 	memset(text, 'x', sizeof(text) - 1);
 	log_paths[nitems(log_paths) - 2] = text;
@@ -458,7 +510,7 @@ test_log(void)
 	ok(!log_heard() && slog.lost == 1 && errno == E2BIG,
 	    "syslog: nobody there");
 	log_paths[nitems(log_paths) - 2] = logpath;
-	log_listen();
+	log_listen(SOCK_DGRAM);
 	slog.retry = 0;
 	openlog("test", LOG_PID, LOG_DAEMON);
 	ok(!log_heard(), "syslog: no connection before it is needed");
@@ -482,82 +534,168 @@ test_log(void)
 	ok(comes(1, "short") && slog.fd == fd, "syslog: or lost");
 }
 
-/* If anything waits for one that does not read, alarm(2) ends all of this. */
+/* How many ms a line takes. */
+static long
+takes(const char *s)
+{
+	long	 since = fake.ms;
+
+	syslog(LOG_INFO, "%s", s);
+	return fake.ms - since;
+}
+
 static void
 test_log_fails(void)
 {
 	static const struct {
 		int	 error;
 		int	 fails;		/* so many calls */
+		int	 takes;		/* ms */
 		int	 lost;
 		int	 same;		/* the connection holds */
 	} t[] = {
-		{ EAGAIN, ALWAYS, 1, 1 }, { ENOBUFS, ALWAYS, 1, 1 },
-		{ ENOMEM, ALWAYS, 1, 1 }, { EINTR, 3, 0, 1 },
-		{ ECONNRESET, 1, 0, 0 }, { ECONNRESET, 2, 1, 0 },
+		{ EAGAIN, 1, 0, 1, 1 },	/* send has waited */
+		{ ENOBUFS, 100, 100, 0, 1 }, { ENOBUFS, ALWAYS, 100, 1, 1 },
+		{ ENOMEM, 100, 100, 0, 1 }, { EINTR, 3, 3, 0, 1 },
+		{ ECONNRESET, 1, 0, 0, 0 }, { ECONNRESET, 2, 0, 1, 0 },
 	};
-	long long	 since;
 	size_t		 i;
+	long		 ms;
 	int		 same;
 
 	for (i = 0; i < nitems(t); i++) {
 		fcntl(slog.fd, F_SETFD, 0);	/* to know it again */
 		fake.send_error = t[i].error;
 		fake.send_fails = t[i].fails;
-		syslog(LOG_INFO, "one");
+		ms = takes("one");
 		fake.send_fails = 0;
 		same = fcntl(slog.fd, F_GETFD) == 0;
 		fcntl(slog.fd, F_SETFD, FD_CLOEXEC);
-		ok((t[i].lost > 0 || log_is(30, "one")) &&
+		ok(ms == t[i].takes && fake.patient && (t[i].lost > 0 || log_is(30, "one")) &&
 		    comes(t[i].lost, "two") && same == t[i].same,
 		    "syslog: %s, %d times", strerror(t[i].error), t[i].fails);
 	}
+}
 
-	/* Patience ends, once for all. */
-	fake.send_error = EAGAIN;
-	fake.send_fails = 5;
-	log_patience(10000);
-	ok(comes(0, "late"), "syslog: patience waits for room");
-	fake.send_fails = ALWAYS;
-	since = log_ms();
-	log_patience(300);
-	for (i = 0; i < 100; i++)
+/* Sends so many lines, and reads what is left of them: whether they came. */
+static int
+all_come(int n)
+{
+	int	 i;
+
+	fake.came = 0;
+	for (i = 0; i < n; i++)
+		syslog(LOG_INFO, "%d", i);
+	while (log_read() > 0)
+		fake.came++;
+	return fake.came == n;
+}
+
+/* A queue that is full, of either kind. */
+static void
+test_log_full(void)
+{
+	static const int	 types[] = { SOCK_DGRAM, SOCK_STREAM };
+	size_t			 i;
+	long			 ms;
+	int			 before;
+
+	for (i = 0; i < nitems(types); i++) {
+		close(slog.fd);
+		slog.fd = -1;
+		log_listen(types[i]);
+		ok(comes(0, "first"), "syslog %zu: heard", i);
+		fake.reads = 1;
+		ok(all_come(5000), "syslog %zu: a slow one gets all", i);
+		fake.reads = 0;
+		for (before = 0; takes("hung") == 0 && before < 9999; before++)
+			continue;
+		ms = fake.ms;
+		ok(slog.lost == 1, "syslog %zu: one that hangs does not", i);
 		syslog(LOG_INFO, "in vain");
+		syslog(LOG_INFO, "in vain");
+		ok(fake.ms == ms && !fake.patient && slog.lost == 3,
+		    "syslog %zu: and is not waited for again", i);
+		while (log_read() > 0)
+			before--;
+		ok(before == 0 && comes(3, "room"),
+		    "syslog %zu: until it reads", i);
+		fake.send_error = ENOBUFS;
+		fake.send_fails = 42;
+		ok(takes("late") == 42 && log_is(30, "late"),
+		    "syslog %zu: then it is", i);
+	}
+}
+
+/* A stream, which may take a part of a line. */
+static void
+test_log_stream(void)
+{
+	int	 fd = slog.fd;
+
+	syslog(LOG_INFO, "%s", text);
+	ok(log_read() == 8191 && line[8190] == 'x' && comes(0, ""),
+	    "stream: longer than a line may be");
+	fake.part = 10;
+	fake.send_fails = 100;
+	ok(takes("in two") == 100 && log_is(30, "in two") && comes(0, "next"),
+	    "stream: a line in two parts");
+	fake.part = 10;
+	fake.send_fails = ALWAYS;
+	ok(takes("torn") == 100 && slog.lost == 1 && log_read() == 0,
+	    "stream: a part and no more");
+	ok(takes("torn") == 0 && slog.lost == 2, "stream: no other line");
 	fake.send_fails = 0;
-	ok(log_ms() - since >= 300 && log_ms() - since < 10000 &&
-	    comes(100, "room"), "syslog: patience has an end");
+	syslog(LOG_INFO, "next");
+	ok(log_read() == 10 && strcmp(line, "<30>Nov 14") == 0 &&
+	    log_is(28, "2 lines lost: syslogd did not read them") &&
+	    log_is(30, "next") && log_read() == 0 && slog.fd == fd,
+	    "stream: the next line is one of its own");
+	fake.part = 10;
+	fake.send_error = ECONNRESET;
+	fake.send_fails = 1;
+	syslog(LOG_INFO, "anew");
+	close(logconn);
+	logconn = -1;
+	ok(log_is(30, "anew") && comes(0, ""), "stream: gone amid a line");
+	fake.part = 10;
+	fake.send_error = EAGAIN;
+	fake.send_fails = 1;
+	syslog(LOG_INFO, "torn");
+	close(logconn);
+	unlink(logpath);
+	syslog(LOG_INFO, "to nobody");
+	log_listen(SOCK_STREAM);
+	slog.retry = 0;
+	ok(comes(2, "whole"), "stream: the next does not go on with that");
+	log_listen(SOCK_DGRAM);
+	ok(comes(0, "datagrams"), "stream: then a socket for datagrams");
 }
 
 /* One that goes away and comes back. */
 static void
 test_log_gone(void)
 {
-	long long	 since;
-	int		 before, i;
+	int	 after, before;
 
 	close(before = dup(0));
 	close(logd);
 	unlink(logpath);
-	since = log_ms();
 	syslog(LOG_INFO, "to nobody");
-	ok(!log_heard() && slog.lost == 1 && slog.retry >= since + 1000 &&
-	    slog.retry <= log_ms() + 1000, "syslog: gone");
-	slog.retry += 100000;
-	log_listen();
+	ok(!log_heard() && slog.lost == 1, "syslog: gone");
+	log_listen(SOCK_DGRAM);
+	fake.ms += 999;
 	syslog(LOG_INFO, "too early");
 	ok(!log_heard(), "syslog: not looked for in a second");
-	slog.retry = log_ms();
+	fake.ms++;
 	ok(comes(2, "there"), "syslog: then it has the count and the line");
-	for (i = 1; i <= 3; i++) {
-		log_listen();
-		fake.fcntl_fails = i;
-		syslog(LOG_INFO, "lost");
-		slog.retry = 0;
-		ok(!log_heard() && comes(1, "again"),
-		    "syslog: not without the flags, call %d", i);
-	}
-	close(i = dup(0));
-	ok(i == before, "syslog: no descriptor is left behind");
+	log_listen(SOCK_DGRAM);
+	fake.fcntl_fails = 1;
+	syslog(LOG_INFO, "lost");
+	slog.retry = 0;
+	ok(!log_heard() && comes(1, "again"), "syslog: not without the flag");
+	close(after = dup(0));
+	ok(after == before, "syslog: no descriptor is left behind");
 }
 
 /* As each system's own library puts it. */
@@ -626,6 +764,8 @@ main(void)
 	    "setresgid, setresuid: all three or none");
 	test_log();
 	test_log_fails();
+	test_log_full();
+	test_log_stream();
 	test_log_gone();
 	test_log_style();
 	unlink(logpath);

@@ -27,13 +27,16 @@ elif [ -e /dev/log ] || [ "$(uname -s)" != Linux ]; then
 	skip_all "needs a /dev/log of its own: no unshare(1)"
 fi
 
-# syslogd_start [places]: how many messages may wait, if we can have a say
+# syslogd_start [places [command...]]: how many messages may wait, if we can have
+# a say, and what is to read them instead of ours
 syslogd_start() {
 	[ -n "${DEVLOG_ALONE:-}" ] &&
 	    echo "${1:-512}" >/proc/sys/net/unix/max_dgram_qlen
 	rm -f /dev/log
 	: >>"$SYSLOG"
-	perl "$REGRESS/syslogd" /dev/log "$SYSLOG" &
+	shift $(($# > 0))
+	[ $# -gt 0 ] || set -- perl "$REGRESS/syslogd" /dev/log "$SYSLOG"
+	"$@" &
 	SYSLOGD=$!
 	also_kill "$SYSLOGD"
 	waitfor 10 test -S /dev/log || exit 1
