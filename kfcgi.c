@@ -98,7 +98,7 @@
 #define EXEC_TIME	20000		/* to execute prog */
 #define TRIAL_TIME	1000		/* who dies sooner dies young */
 #define TRIAL_GRACE	500		/* for a worker that passed to leave */
-#define TRIAL_VALID	10000		/* after one passed, no other in doubt */
+#define TRIAL_VALID	10000		/* after one passed, none in doubt */
 #define DOUBT_TIME	2000		/* for the pool to become whole again */
 #define RETRY_MIN	100		/* first pause after a failed trial */
 #define RETRY_MAX	10000		/* longest pause; it doubles */
@@ -503,13 +503,13 @@ struct worker {
 	int		 conn;		/* its connection, or -1 */
 	int		 last;		/* it is told to go after that */
 	uint64_t	 cookie;	/* of conn */
-	uint64_t	 hungup;	/* that cookie's client had, see pool_full() */
+	uint64_t	 hungup;	/* cookie whose client had, pool_full() */
 	unsigned char	 said[2 * sizeof(uint64_t)]; /* what it wrote back */
 	size_t		 saidlen;
 	uint64_t	 served;	/* connections it has finished */
 	int64_t		 started;	/* time of fork(2) */
 	int64_t		 since;		/* time it entered its state */
-	int64_t		 due;		/* limit for its state, but IDLE, BUSY */
+	int64_t		 due;		/* limit for its state, if any */
 	int		 reaped;	/* pid is but a group's, or 0 */
 };
 
@@ -629,7 +629,7 @@ pool_serving(void)
 static struct {
 	int		 fd;
 	int		 trial;		/* fixed: that of the worker on trial */
-	int		 backed;	/* somebody is in the backlog, we think */
+	int		 backed;	/* somebody may be in the backlog */
 	int64_t		 full;		/* and nobody can take on, since then */
 	int		 told;		/* saturation was logged */
 	int64_t		 due;		/* shortage: no accept before then */
@@ -1025,7 +1025,7 @@ static struct {
 	enum { GOOD, DOUBT, BROKEN } prog;
 	int64_t		 due;		/* no other trial before then */
 	int64_t		 delay;		/* BROKEN: pause before the next */
-	char		 why[1024];	/* DOUBT: how one has failed, or empty */
+	char		 why[1024];	/* DOUBT: how one failed, or empty */
 } trial;
 
 /* The program works: a trial has passed, or the pool is whole. */
@@ -1903,9 +1903,9 @@ conn_calm(void)
 
 /*
  * Accepts the next connection into conns.  In a shortage that is tried again
- * when a descriptor is closed, or after SHORT_RETRY.  Whether there is one more is asked by
- * poll(2), because on Linux an accept4(2) in vain costs 3 us, and a poll(2)
- * 0.2; but if nobody could take on before, nearly always there is.
+ * when a descriptor is closed, or after SHORT_RETRY.  Whether there is one more
+ * is asked by poll(2), because on Linux an accept4(2) in vain costs 3 us, and a
+ * poll(2) 0.2; but if nobody could take on before, nearly always there is.
  */
 static void
 conn_accept(void)
