@@ -76,7 +76,7 @@ if [ -n "${NORESET:-}" ]; then
 else
 	like "$(cat "$T/moved")" '^pid' "which is killed: another answers"
 	unlike "$(cat "$T/moved")" "^pid $w " "indeed another"
-	is "$(grep -c 'has connection' "$LOG")" 2 "it was handed out twice"
+	ok "it was handed out twice" waitfor 20 logged 'has connection' 2
 fi
 
 # One that may have been read is not replayed.
@@ -88,6 +88,7 @@ kill -KILL "$busy"
 wait $hang
 is "$(cat "$T/hang")" "cut off" "a request in a dead worker's hands is cut"
 like "$(fetch '')" '^pid' "and the pool goes on"
+waitfor 20 logged 'has connection' $((n + 2))
 is "$(grep -c 'has connection' "$LOG")" $((n + 2)) "it was handed out once"
 quit
 

@@ -85,7 +85,9 @@ sub judge {
 			$seen{"$of{$name} $call{$name} $name"}++;
 			return;
 		}
-		if ($try = delete $try{$pid}) {
+		# A handler of signals may have run meanwhile.
+		if ($name !~ /^(write|(rt_)?sigreturn)$/ &&
+		    ($try = delete $try{$pid})) {
 			if ($name eq 'connect' && $fd == $try->[0] &&
 			    $args =~ $devlog) {
 				$log{$fd} = 1;
