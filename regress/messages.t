@@ -107,9 +107,9 @@ clock_gettime(clockid_t clock, struct timespec *ts)
 	return rv;
 }
 END
-for call in bind chdir chmod chroot fcntl getcwd getegid geteuid getgid \
+for call in bind calloc chdir chmod chroot fcntl getcwd getegid geteuid getgid \
     getpwnam getrlimit getuid initgroups lchown listen lstat open pipe poll \
-    prctl realloc sendmsg setenv seteuid setgroups setpgid setresgid setresuid setsid setuid \
+    prctl sendmsg setenv seteuid setgroups setpgid setresgid setresuid setsid setuid \
     sigaction sigprocmask socket socketpair umask unlink unsetenv; do
 	echo "CALL($call)"
 done >>"$T/broken.c"
@@ -142,10 +142,10 @@ done <<END
 open:1|/dev/null: EAGAIN
 fcntl:1|/dev/null: EAGAIN
 getpwnam:1=0|-U $WHO: cannot look the user up: EAGAIN
-poll:9=-1/1|cannot wait for events: Operation not permitted
-sigprocmask:1|sigprocmask: EAGAIN
-sigaction:1|sigaction: EAGAIN
-sigaction:66|sigaction: EAGAIN
+poll:4=-1/1|cannot wait for events: Operation not permitted
+sigprocmask:1|cannot set up a worker: sigprocmask: EAGAIN
+sigaction:1|cannot catch signals: EAGAIN
+sigaction:66|cannot catch signals: EAGAIN
 getrlimit:1|getrlimit: EAGAIN
 lstat:1|cannot reach the directory of socket $SOCK: /: EAGAIN
 lstat:$((n + 1))|cannot look at socket $SOCK: EAGAIN
@@ -156,25 +156,25 @@ listen:1|cannot listen on socket $SOCK: EAGAIN
 bind:2|cannot make socket $SOCK: EAGAIN
 umask:1 chmod:1|cannot set owner and mode of socket $SOCK: EAGAIN
 listen:2|cannot listen on socket $SOCK: EAGAIN
-pipe:1|cannot start: pipe: EAGAIN
-fcntl:4|cannot start: fcntl: EAGAIN
-fork:1|cannot start: fork: EAGAIN
-setsid:1|setsid: EAGAIN
-pipe:2|cannot make a pipe for the workers' output: EAGAIN
-fcntl:9|cannot set flags of the workers' output: EAGAIN
+pipe:1|cannot start: EAGAIN
+fcntl:4|cannot start: EAGAIN
+fork:1|cannot start: EAGAIN
+setsid:1|cannot leave the session: EAGAIN
+pipe:2|cannot make a pipe for signals: EAGAIN
+pipe:3|cannot make a pipe for the workers' output: EAGAIN
 chroot:1|cannot enter jail $JAIL: EAGAIN
 chdir:1|cannot enter jail $JAIL: EAGAIN
-setgroups:1|cannot leave the caller's groups: EAGAIN
-setresgid:1|cannot become group $(id -g "$WHO"): EAGAIN
-setresuid:1|cannot become user $(id -u "$WHO"): EAGAIN
-setuid:1=0|privileges could be regained
-seteuid:1=0|privileges could be regained
-getuid:2|privileges could be regained
-geteuid:5|privileges could be regained
-getgid:4|group privileges could not be dropped
-getegid:1|group privileges could not be dropped
+setgroups:1|cannot become user $WHO: EAGAIN
+setresgid:1|cannot become user $WHO: EAGAIN
+setresuid:1|cannot become user $WHO: EAGAIN
+setuid:1=0|cannot drop privileges for good as user $WHO: EAGAIN
+seteuid:1=0|cannot drop privileges for good as user $WHO: EAGAIN
+getuid:2|cannot drop privileges for good as user $WHO: EAGAIN
+geteuid:5|cannot drop privileges for good as user $WHO: EAGAIN
+getgid:4|cannot drop privileges for good as user $WHO: EAGAIN
+getegid:1|cannot drop privileges for good as user $WHO: EAGAIN
 unsetenv:1|cannot set the environment: EAGAIN
-realloc:1=0|cannot start: EAGAIN
+calloc:1=0|cannot start: EAGAIN
 setpgid:1|cannot set up a worker: process group: EAGAIN
 prctl:1|cannot set up a worker: prctl: EAGAIN
 END
@@ -194,7 +194,7 @@ waitfor 10 eval '! no_strays'
 kill -KILL "$(children $shell)"
 wait $shell
 is "$? $(cat "$T/err")" \
-    "1 kfcgi: the manager was killed by signal 9 (Killed) while starting" \
+    "1 kfcgi: the manager was killed by signal 9 while starting" \
     "the manager killed while starting"
 fails "no socket is left" test -e "$SOCK"
 
@@ -240,9 +240,9 @@ refused() {
 	is "$? $(sed 's/[0-9][0-9.]*/N/g' "$T/err")" \
 	    "1 kfcgi: worker N of $1 $_message" "-r $*: refused"
 }
-refused "exited with status N, N s after its start: does it speak what -r asks\
+refused "exited with status N after N s: does it speak what -r asks\
  for?" /bin/worker -E 0
-refused "was killed by signal N (Aborted), N s after its start: OpenBSD ends a\
+refused "was killed by signal N (Aborted) after N s: OpenBSD ends a\
  program so if its dynamic loader is missing in the jail" /bin/worker -S 6
 JAIL=/
 odd='alarm 60; open F, "+<&=3"; $_ = 1 x 8;'
