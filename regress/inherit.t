@@ -93,6 +93,22 @@ for r in '' -r; do
 	quit
 done
 
+# What a worker leaves behind stays a child of the manager.
+if [ "$(uname -s)" = Linux ]; then
+	start -n 1 -p / "$(command -v perl)" -e 'alarm 60;
+	    fork or fork or do { $0 = "helper"; setpgrp; sleep }; sleep'
+	helper() {
+		processes pid ppid args | awk -v p="$PID" '
+		    $2 == p && $3 == "helper" { print $1 }'
+	}
+	ok "a helper that was forked twice is the manager's child" \
+	    waitfor 10 eval '[ -n "$(helper)" ]'
+	also_kill $(helper)
+	quit
+else
+	skip "no PR_SET_CHILD_SUBREAPER" "a helper that was forked twice"
+fi
+
 # Standard error stays with -d; the manager cannot get its privileges back.
 start -n 1 /bin/worker
 like "$(fetch report)" "^fd 2 file" "-d: standard error is the caller's"
