@@ -33,4 +33,34 @@ backlog 10 -n 5
 backlog 18 -r -n 2 -N 9
 is "$?" 0 "status after SIGTERM"
 
+# After one of them has set O_NONBLOCK the others end at once, with status 0, and
+# serve nobody: that is bounded and told.  Workers that end after a request each,
+# beside them, are neither.
+run storm -n 4 -p / "$(command -v perl)" -MFcntl -e 'alarm 60;
+    $SIG{USR1} = sub { fcntl STDIN, F_SETFL, $set = O_NONBLOCK;
+	syswrite STDOUT, "set\n" };
+    accept C, STDIN or $set or exit; sleep 1 while 1'
+run honest -n 4 /bin/worker -x 1
+up honest
+"$REGRESS/client" -s "$SOCK" -d 12 -c 8 >"$T/load" &
+load=$!
+up storm
+first=$(workers | head -n 1)
+kill -USR1 "$first"
+waitfor 10 logged '^set'
+kill -KILL $(workers | grep -vx "$first")
+begin=$(date +%s)
+ok "a storm of status 0: told" waitfor 30 logged \
+    'workers have been dying within a second of their start for 10 s'
+n=$(status | sed 's/.* \([0-9]*\) restarts*$/\1/') s=$(($(date +%s) - begin + 1))
+ok "a storm of status 0: bounded: $n in $s s" test "$n" -le $((s * 110))
+ends storm
+wait $load
+is "$(losses "$T/load")" 0 "a request each: nothing is lost"
+ok "a request each: no limit: $(answers "$T/load")" \
+    test "$(answers "$T/load")" -gt 1500
+use honest
+fails "a request each: nothing is told" logged 'have been dying'
+ends honest
+
 done_testing
