@@ -59,9 +59,10 @@ is_broken(const char *name, int n, long *rv)
 	errno = error;
 	return 1;
 }
-#define CALL(name)							\
+#define CALL(name)	CALLS(name, name)
+#define CALLS(name, function)						\
 long									\
-name(long a, long b, long c, long d, long e)				\
+function(long a, long b, long c, long d, long e)				\
 {									\
 	static long	(*next)(long, long, long, long, long);		\
 	static int	 n;						\
@@ -70,7 +71,7 @@ name(long a, long b, long c, long d, long e)				\
 	if (is_broken(#name, ++n, &rv))					\
 		return rv;						\
 	if (next == NULL)						\
-		next = dlsym(RTLD_NEXT, #name);				\
+		next = dlsym(RTLD_NEXT, #function);			\
 	return next(a, b, c, d, e);					\
 }
 long
@@ -112,6 +113,9 @@ for call in bind calloc chdir chmod chroot fcntl getcwd getegid geteuid getgid \
     prctl sendmsg setenv seteuid setgroups setpgid setresgid setresuid setsid setuid \
     sigaction sigprocmask socket socketpair umask unlink unsetenv; do
 	echo "CALL($call)"
+	case $call in
+	fcntl|getrlimit|lstat|open)	echo "CALLS($call, ${call}64)" ;;
+	esac
 done >>"$T/broken.c"
 $CC -w -fno-builtin -shared -fPIC -o "$T/broken.so" "$T/broken.c" -ldl || exit 1
 
@@ -257,11 +261,8 @@ ok "a cookie and more" waitfor 10 logged \
 quit_now
 JAIL=$T/jail
 
-# Calls that fail in a pool.
-LD_PRELOAD=$T/broken.so BROKEN=' listen:3' start -n 1 /bin/worker
-ok "a listener that cannot be mended" logged \
-    '^kfcgi: cannot put the listening socket right: Resource'
-# And in a start that meets another's socket, alive or left behind.
+# Calls that fail in a start that meets another's socket, alive or left behind.
+start -n 1 /bin/worker
 spoilt socket:1 "cannot connect to socket $SOCK: EAGAIN" /bin/worker
 quit
 spoilt fcntl:2 "cannot connect to socket $SOCK: EAGAIN" /bin/worker
@@ -323,14 +324,15 @@ my ($src, $seen) = map {
 $src =~ s/\\"/'/g;
 my $string = qr/(?:"[^"]*"\s*)+/;
 my (%pattern, @hints);
-while ($src =~ /\b(logit|death_log|trial_fail|fatal|errx?|warnx?|usage|
+while ($src =~ /\b(logit|trial_fail|fatal|errx?|warnx?|
     worker_fault)\([^"();]*(?:\?\s*)?($string)(?::\s*($string))?/gx) {
 	my $call = $1;
 	for my $f (map { join '', /"([^"]*)"/g } grep { defined } $2, $3) {
 		next if $f eq '%s' && $call !~ /^(err|warn)$/;
 		$f = "worker %ld $f: stopped" if $call eq 'worker_fault';
 		$f .= ': %s' if $call =~ /^(err|warn)$/;
-		$f .= '; usage: kfcgi %s' if $call eq 'usage';
+		next if $call eq 'fatal' && $f eq '';
+		$f = "cannot $f%s: %s" if $call eq 'fatal';
 		my $re = join '', map { /^%.*s$/ ? '.*' : /^%c$/ ? '.' :
 		    /^%/ ? '\d+' : quotemeta }
 		    split /(%[-+.*0-9]*(?:ll|l|z)?[a-z])/, $f;
@@ -342,7 +344,7 @@ push @hints, map { join '', /"([^"]*)"/g } $1 =~ /($string)/g
     while $src =~ /\bhint = ([^;]*);/g;
 print scalar keys %pattern, ' ', scalar @hints, "\n";
 # Only OpenBSD can print that.
-delete $pattern{'pledge: %s'};
+delete $pattern{'cannot pledge%s: %s'};
 print "$_\n" for sort((grep { $seen !~ $pattern{$_} } keys %pattern),
     grep { index($seen, $_) < 0 } @hints);
 END

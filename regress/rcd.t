@@ -232,7 +232,7 @@ ok "rc.d: nobody is left" gone
 like "$(section rc.d)" 'rcctl -d start' "rc.d: the manual says what to do"
 fails "rc.d: start -d fails as well" rc -d start
 like "$(cat "$T/err")" \
-    "^kfcgi: cannot execute /bin/hello in $WWWJAIL: No such file" \
+    "^kfcgi: cannot execute /bin/hello in $WWWJAIL as $WEB: No such file" \
     "rc.d: and says why"
 PID=
 
