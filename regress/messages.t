@@ -211,6 +211,7 @@ kill -KILL $shell
 wait $shell
 ok "the starting process killed" \
     waitfor 10 grep -q 'the starting process is gone: stopping$' "$SYSLOG"
+ok "no pool that nobody knows of" waitfor 10 no_strays
 
 # Lines that are longer than one of the log are split between characters.
 cat >"$T/long.pl" <<'END'

@@ -69,23 +69,6 @@ for r in "" -r; do
 	quit
 done
 
-# Saturated: signals are heard though descriptors are always ready, which takes
-# a manager that strace(1) slows down.
-start -r -n 8 -N 8 /bin/worker -g
-old=$(workers)
-"$REGRESS/client" -s "$SOCK" -d 60 -c 64 -t 30000 >"$T/load" &
-load=$!
-also_kill $load
-! have strace || strace_on -o /dev/null
-kill -HUP "$PID"
-ok "saturated: reloads" waitfor 20 logged '^kfcgi: reloaded:'
-ok "saturated: old ones leave" waitfor 20 new_pool 8 $old
-kill $load
-! have strace || strace_off
-wait $load 2>/dev/null
-quit
-is "$?" 0 "saturated: status"
-
 # With -r a busy old worker finishes its request and takes no new one.
 start -r -n 2 -N 2 /bin/worker
 client -q stop -t 60000 >"$T/slow" 2>&1 &
