@@ -293,7 +293,7 @@ cross() {
 
 # Not those that strace(1) kfcgi, since that sees qemu's own calls.
 if [ "$(uname -s)" = Linux ]; then
-	cross aarch64 fixed variable start
+	cross aarch64 fixed variable
 	cross s390x fixed variable	# the bytes the other way round
 fi
 
