@@ -208,6 +208,13 @@ chmod 4755 "$JAIL/bin/other"
 if ! as_user $WHO "$JAIL/bin/other" try; then
 	skip "no setuid programs in $T" "workers of another user"
 else
+	"$KFCGI" -p "$JAIL" -s "$SOCK" -U $WHO /bin/other 2>"$T/err" </dev/null
+	is "$? $(sed 's/ [0-9]* / N /; q' "$T/err")" "1 kfcgi: worker N of\
+ /bin/other has become another user, whom we cannot tell to go" \
+	    "workers of another user: no fixed pool of them"
+	for p in $(strays); do
+		kill -KILL $p
+	done
 	start -r -n 1 /bin/other
 	also_kill $(workers)
 	kill -TERM "$PID"
