@@ -55,6 +55,10 @@ regress demo bench: kfcgi
 helpers:
 	@+${REGRESS} $@
 
+# Lives of a pool in a simulated kernel: for 30 seconds, or that of SEED.
+sim:
+	@+${REGRESS} lives
+
 deps:
 	@sh regress/deps
 
@@ -110,4 +114,4 @@ clean:
 	cd regress && ${MAKE} -s clean
 
 .PHONY: all analyze bench clean demo deps dist helpers html install lint regress \
-	uninstall
+	sim uninstall
