@@ -163,7 +163,7 @@ unlike() {
 	result 0 "$3"
 }
 
-# have command: this system has it; pledge.t has strace(1) for itself
+# have command: this system has it
 have() {
 	[ "$1" != strace ] || [ -z "${NOSTRACE:-}" ] || return 1
 	command -v "$1" >/dev/null 2>&1
@@ -427,7 +427,7 @@ strace_off() {
 }
 
 # The manager that serves a socket, by its command line, as rc.d finds it.
-# pledge.t has a script for $KFCGI, which says what it executes.
+# noreset has a script for $KFCGI, which says what it executes.
 manager_pid() {
 	processes pid stat args |
 	    awk -v s="-s $1 " -v k="${KFCGI_REAL:-$KFCGI}" '
