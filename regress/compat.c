@@ -451,8 +451,9 @@ log_read(void)
 
 	if ((n = recv(logd, line, sizeof(line) - 1, 0)) == -1 &&
 	    errno != EAGAIN) {
-		if (logconn == -1)
-			logconn = accept(logd, NULL, NULL);
+		if (logconn == -1 &&
+		    (logconn = accept(logd, NULL, NULL)) == -1)
+			return 0;
 		n = recv(logconn, line, sizeof(line), MSG_PEEK | MSG_DONTWAIT);
 		if (n > 0 && memchr(line, '\0', n) != NULL)
 			n = recv(logconn, line, strlen(line) + 1, 0) - 1;
