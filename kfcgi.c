@@ -282,7 +282,7 @@ later(int64_t ms)
  * of more than a second is an episode: it lasts until there were no events for
  * so long.
  */
-enum { FAILURES, RECYCLINGS, LINES, STORM, EXITS, ROW, ROW_TOLD, NO_CONN,
+enum { FAILURES, RECYCLINGS, DEAF, LINES, STORM, EXITS, ROW, ROW_TOLD, NO_CONN,
     NO_WORKER, SATURATION, NLIMITS };
 static struct limit {
 	unsigned	 max;
@@ -296,6 +296,8 @@ static struct limit {
 	    .more = "more of the workers failed in the same second" },
 	[RECYCLINGS] = { .max = 5, .span = SECOND, .prio = LOG_INFO,
 	    .more = "more of the workers ended with status 0 in that second" },
+	[DEAF] = { .max = 5, .span = SECOND, .prio = LOG_WARNING,
+	    .more = "more of the workers did not leave in time: killed" },
 	[LINES] = { .max = 100, .span = SECOND, .prio = LOG_WARNING, .more =
 	    "lines of the workers' output dropped: more than 100 in a second" },
 	[STORM] = { .max = 100, .span = SECOND },
@@ -1382,7 +1384,8 @@ worker_fault(struct worker *w, const char *what)
 		    opt.prog[0], what);
 		return;
 	}
-	logit(LOG_ERR, "worker %ld %s: stopped", (long)w->pid, what);
+	logit(limit(FAILURES) ? LOG_ERR : LOG_DEBUG, "worker %ld %s: stopped",
+	    (long)w->pid, what);
 	death(w, 1);
 	worker_stop(w);
 }
@@ -1462,24 +1465,6 @@ worker_stuck(struct worker *w)
 		worker_executed(w);
 	else
 		worker_unexecuted(w, &late);
-}
-
-/*
- * The limit of the worker on trial has come: it has lived for TRIAL_TIME, or
- * has not executed prog within EXEC_TIME, or had passed and has not gone.
- */
-static void
-trial_time(struct worker *w)
-{
-	if (trial.passed)
-		worker_kill(w, SIGKILL);
-	else if (w->exec != -1)
-		worker_stuck(w);
-	else if (opt.variable && w->ctl == -1)
-		trial_fail("worker %ld of %.300s closed its control socket",
-		    (long)w->pid, opt.prog[0]);
-	else
-		trial_pass(w);
 }
 
 /*
@@ -2086,15 +2071,25 @@ timers(void)
 
 	if (ending.begun && pool.total > 0 && due(ending.due))
 		finish_late();
-	if ((w = trial.w) != NULL && w->state == TRIAL && due(w->due))
-		trial_time(w);
+	if ((w = trial.w) != NULL && w->state == TRIAL && due(w->due)) {
+		if (trial.passed)
+			worker_kill(w, SIGKILL);
+		else if (w->exec != -1)
+			worker_stuck(w);
+		else if (opt.variable && w->ctl == -1)
+			trial_fail("worker %ld of %.300s closed its control "
+			    "socket", (long)w->pid, opt.prog[0]);
+		else
+			trial_pass(w);
+	}
 	while ((w = TAILQ_FIRST(&pool.q[STARTING])) != NULL && due(w->due))
 		worker_stuck(w);
 	while ((w = TAILQ_FIRST(&pool.q[LOST])) != NULL && due(w->due))
 		worker_fault(w, "closed its control socket but lives");
 	while ((w = TAILQ_FIRST(&pool.q[LEAVING])) != NULL && due(w->due)) {
-		logit(LOG_WARNING, "worker %ld did not leave within %d s of "
-		    "SIGTERM: killed", (long)w->pid, LEAVE_GRACE / SECOND);
+		logit(limit(DEAF) ? LOG_WARNING : LOG_DEBUG, "worker %ld did "
+		    "not leave within %d s of SIGTERM: killed", (long)w->pid,
+		    LEAVE_GRACE / SECOND);
 		worker_kill(w, SIGKILL);
 	}
 	if (due(pool.look))
