@@ -76,7 +76,7 @@
 #define SEC		1000000LL
 #define FOREVER		INT64_MAX
 
-#define NFD		512		/* descriptors of a process */
+#define NFD		1024		/* descriptors of a process */
 #define NPROC		256
 #define NOBJECT		4096
 #define NCLIENT		16384
