@@ -1131,8 +1131,8 @@ static size_t
 pool_vacant(size_t places)
 {
 	if (pool_missing(places) == 0 || ending.begun || pool.gen == 0 ||
-	    (places > opt.min && pool_unready()) || trial.prog == BROKEN ||
-	    limit_full(STORM) || pool_idles() || !due(pool.start_due))
+	    (places > opt.min && pool_unready()) || pool_idles() ||
+	    trial.prog == BROKEN || limit_full(STORM) || !due(pool.start_due))
 		return 0;
 	return pool_missing(places);
 }
