@@ -36,10 +36,33 @@ is "$?" 0 "status after SIGTERM"
 # After one of them has set O_NONBLOCK the others end at once, with status 0, and
 # serve nobody: that is bounded and told.  Workers that end after a request each,
 # beside them, are neither.
-run storm -n 4 -p / "$(command -v perl)" -MFcntl -e 'alarm 60;
-    $SIG{USR1} = sub { fcntl STDIN, F_SETFL, $set = O_NONBLOCK;
-	syswrite STDOUT, "set\n" };
-    accept C, STDIN or $set or exit; sleep 1 while 1'
+cat >"$T/storm.c" <<'END'
+#include <sys/socket.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+static volatile sig_atomic_t set;
+static void
+on_usr1(int sig)
+{
+	(void)sig;
+	fcntl(0, F_SETFL, O_NONBLOCK);
+	set = (int)write(1, "set\n", 4);
+}
+int
+main(void)
+{
+	struct sigaction sa = { .sa_handler = on_usr1 };
+
+	alarm(60);
+	sigaction(SIGUSR1, &sa, NULL);
+	while (accept(0, NULL, NULL) != -1 || set)
+		pause();
+	return 0;
+}
+END
+$CC -static -o "$JAIL/bin/storm" "$T/storm.c" || exit 1
+run storm -n 4 /bin/storm
 run honest -n 4 /bin/worker -x 1
 up honest
 "$REGRESS/client" -s "$SOCK" -d 12 -c 8 >"$T/load" &
