@@ -76,8 +76,8 @@ enum log_style { LOG_LOCAL, LOG_UTC, LOG_RFC5424 };
 #endif
 
 #define LOG_RETRY	1000	/* ms until we look again for a syslogd */
-#define LOG_WAIT	100	/* ms that a line waits for room */
-#define LOG_STEP	1	/* ms between two looks for it */
+#define LOG_TURNS	5	/* that a line waits for room, */
+#define LOG_TURN	20	/* of so many ms */
 #define LOG_SHORTEST	256	/* bytes that every system's datagrams hold */
 
 #ifndef MSG_NOSIGNAL
@@ -263,7 +263,7 @@ compat_openlog(const char *ident, int options, int facility)
 
 /*
  * syslog(3) without %m.  Waits for a syslogd that reads, but no longer than
- * LOG_WAIT for one that does not, see log_send().  A line that cannot be sent
+ * 100 ms for one that does not, see log_send().  A line that cannot be sent
  * is lost, and their number is told by a line of its own before the next that
  * can be sent.  Keeps errno.
  */
@@ -326,12 +326,12 @@ log_connect(void)
 
 /*
  * Connects a socket of ours, of this type, on which nothing waits for longer
- * than LOG_WAIT.  Returns 0, errno, or -1 if it did not come to connect(2).
+ * than LOG_TURN.  Returns 0, errno, or -1 if it did not come to connect(2).
  */
 static int
 log_connect_to(const char *path, int type)
 {
-	static const struct timeval	 wait = { 0, LOG_WAIT * 1000 };
+	static const struct timeval	 wait = { 0, LOG_TURN * 1000 };
 	struct sockaddr_un		 sun;
 	int				 error, fd;
 
@@ -440,16 +440,16 @@ log_header(char *buf, size_t size, int prio)
  * If there is no room, waits, unless the line before has waited in vain: then
  * there has to be room first.  Where send(2) waits by itself it says EAGAIN in
  * the end; the BSDs say ENOBUFS at once, and poll(2) there that one may write.
+ * It does so in turns, since nobody reads while the whole system stands still.
  * If its syslogd is gone, looks for another and sends the line there.  Returns
  * 0, or -1 if the line is lost.
  */
 static int
 log_send(const char *buf, size_t len)
 {
-	long long	 due = log_ms() + LOG_WAIT;
-	size_t		 done;
-	ssize_t		 n;
-	int		 again = 1;
+	size_t	 done;
+	ssize_t	 n;
+	int	 again = 1, turns = LOG_TURNS;
 
 	if (slog.fd == -1 && log_connect() == -1)
 		return -1;
@@ -474,14 +474,14 @@ log_send(const char *buf, size_t len)
 		case EINTR:
 		case ENOBUFS:
 		case ENOMEM:
-			if (!slog.deaf && log_ms() < due) {
-				(void)poll(NULL, 0, LOG_STEP);
-				break;
-			}
+			if (!slog.deaf)
+				(void)poll(NULL, 0, LOG_TURN);
 			/* FALLTHROUGH */
 		case EAGAIN:
-			slog.deaf = 1;
-			return -1;
+			if (slog.deaf)
+				return -1;
+			slog.deaf = --turns == 0;
+			break;
 		default:
 			close(slog.fd);
 			slog.fd = -1;

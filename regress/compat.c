@@ -70,7 +70,7 @@ static struct {
 	size_t		 longest;	/* send: more bytes are too many; */
 	int		 send_error;	/* errno of so many calls, */
 	int		 send_fails;
-	int		 patient;	/* the last was to wait */
+	int		 waits;		/* calls that were to wait */
 	size_t		 part;		/* after one that takes so many */
 	int		 reads;		/* poll: syslogd does, every 99 ms, */
 	int		 came;		/* so many lines until now */
@@ -131,7 +131,7 @@ fake_send(int s, const void *buf, size_t len, int flags)
 {
 	ssize_t	 n;
 
-	fake.patient = !(flags & MSG_DONTWAIT);
+	fake.waits += !(flags & MSG_DONTWAIT);
 	if (len > fake.longest) {
 		errno = EMSGSIZE;
 		return -1;
@@ -475,7 +475,7 @@ log_is(int prio, const char *text)
 	return log_read() != 0 && strcmp(line, want) == 0;
 }
 
-/* Whether a line comes by a socket with a limit of 100 ms, after word of the lost. */
+/* Whether a line comes, after word of the lost, by a socket as it should be. */
 static int
 comes(int lost, const char *text)
 {
@@ -490,7 +490,7 @@ comes(int lost, const char *text)
 	return slog.lost == 0 && (lost == 0 || log_is(28, buf)) &&
 	    log_is(30, text) && log_read() == 0 &&
 	    fcntl(slog.fd, F_GETFD) == FD_CLOEXEC &&
-	    tv.tv_sec == 0 && tv.tv_usec / 10000 == 10;	/* rounded */
+	    tv.tv_sec == 0 && tv.tv_usec / 10000 == 2;	/* rounded */
 }
 
 static char	 text[12000];		/* too long for a path, and a line */
@@ -551,28 +551,32 @@ test_log_fails(void)
 	static const struct {
 		int	 error;
 		int	 fails;		/* so many calls */
-		int	 takes;		/* ms */
+		int	 waits;		/* so many send(2) for, */
+		int	 takes;		/* and we, in ms */
 		int	 lost;
 		int	 same;		/* the connection holds */
 	} t[] = {
-		{ EAGAIN, 1, 0, 1, 1 },	/* send has waited */
-		{ ENOBUFS, 100, 100, 0, 1 }, { ENOBUFS, ALWAYS, 100, 1, 1 },
-		{ ENOMEM, 100, 100, 0, 1 }, { EINTR, 3, 3, 0, 1 },
-		{ ECONNRESET, 1, 0, 0, 0 }, { ECONNRESET, 2, 0, 1, 0 },
+		{ EAGAIN, 5, 5, 0, 0, 1 }, { EAGAIN, ALWAYS, 5, 0, 1, 1 },
+		{ ENOBUFS, 5, 5, 100, 0, 1 }, { ENOBUFS, ALWAYS, 5, 100, 1, 1 },
+		{ ENOMEM, 5, 5, 100, 0, 1 }, { EINTR, 3, 4, 60, 0, 1 },
+		{ ECONNRESET, 1, 2, 0, 0, 0 }, { ECONNRESET, 2, 2, 0, 1, 0 },
 	};
 	size_t		 i;
 	long		 ms;
-	int		 same;
+	int		 same, waits;
 
 	for (i = 0; i < nitems(t); i++) {
 		fcntl(slog.fd, F_SETFD, 0);	/* to know it again */
 		fake.send_error = t[i].error;
 		fake.send_fails = t[i].fails;
+		fake.waits = 0;
 		ms = takes("one");
+		waits = fake.waits;
 		fake.send_fails = 0;
 		same = fcntl(slog.fd, F_GETFD) == 0;
 		fcntl(slog.fd, F_SETFD, FD_CLOEXEC);
-		ok(ms == t[i].takes && fake.patient && (t[i].lost > 0 || log_is(30, "one")) &&
+		ok(ms == t[i].takes && waits == t[i].waits &&
+		    (t[i].lost > 0 || log_is(30, "one")) &&
 		    comes(t[i].lost, "two") && same == t[i].same,
 		    "syslog: %s, %d times", strerror(t[i].error), t[i].fails);
 	}
@@ -613,17 +617,18 @@ test_log_full(void)
 			continue;
 		ms = fake.ms;
 		ok(slog.lost == 1, "syslog %zu: one that hangs does not", i);
+		fake.waits = 0;
 		syslog(LOG_INFO, "in vain");
 		syslog(LOG_INFO, "in vain");
-		ok(fake.ms == ms && !fake.patient && slog.lost == 3,
+		ok(fake.ms == ms && fake.waits == 0 && slog.lost == 3,
 		    "syslog %zu: and is not waited for again", i);
 		while (log_read() > 0)
 			before--;
 		ok(before == 0 && comes(3, "room"),
 		    "syslog %zu: until it reads", i);
 		fake.send_error = ENOBUFS;
-		fake.send_fails = 42;
-		ok(takes("late") == 42 && log_is(30, "late"),
+		fake.send_fails = 4;
+		ok(takes("late") == 80 && log_is(30, "late"),
 		    "syslog %zu: then it is", i);
 	}
 }
@@ -638,7 +643,7 @@ test_log_stream(void)
 	ok(log_read() == 8191 && line[8190] == 'x' && comes(0, ""),
 	    "stream: longer than a line may be");
 	fake.part = 10;
-	fake.send_fails = 100;
+	fake.send_fails = 5;
 	ok(takes("in two") == 100 && log_is(30, "in two") && comes(0, "next"),
 	    "stream: a line in two parts");
 	fake.part = 10;
@@ -661,8 +666,9 @@ test_log_stream(void)
 	ok(log_is(30, "anew") && comes(0, ""), "stream: gone amid a line");
 	fake.part = 10;
 	fake.send_error = EAGAIN;
-	fake.send_fails = 1;
+	fake.send_fails = ALWAYS;
 	syslog(LOG_INFO, "torn");
+	fake.send_fails = 0;
 	close(logconn);
 	unlink(logpath);
 	syslog(LOG_INFO, "to nobody");
