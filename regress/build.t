@@ -171,7 +171,11 @@ done >"$BSD/machine/ansi.h"
 
 # adds header: from standard input what it has beside this system's
 adds() {
-	{ echo "#include_next <$1>"; cat; } >"$BSD/$1"
+	{
+		echo "#pragma once"
+		echo "#include_next <$1>"
+		cat
+	} >"$BSD/$1"
 }
 adds signal.h <<'END'
 #define SIGINFO SIGUSR2

@@ -60,6 +60,7 @@ for r in "" -r; do
 	done
 	kill -KILL $old
 	ok "$name: none is left" waitfor 10 logged 'no new workers for now'
+	waitfor 10 has_workers 0
 	kill -HUP "$PID"
 	ok "$name: and none is said to stay" waitfor 10 logged \
 	    '^kfcgi: reload failed, old workers that stay: 0: '

@@ -1867,6 +1867,7 @@ memory_blocks(void)
  */
 
 #define _exit(status)		sim__exit(status)
+#undef accept4
 #define accept4(...)		sim_accept4(__VA_ARGS__)
 #define calloc(...)		sim_calloc(__VA_ARGS__)
 #define clock_gettime(...)	sim_clock_gettime(__VA_ARGS__)
