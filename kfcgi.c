@@ -99,7 +99,7 @@
 #define TRIAL_TIME	1000		/* who dies sooner dies young */
 #define TRIAL_GRACE	500		/* for a worker that passed to leave */
 #define TRIAL_VALID	10000		/* after one passed, none in doubt */
-#define DOUBT_TIME	2000		/* after a failure beside a whole pool */
+#define DOUBT_TIME	2000		/* for the pool to become whole again */
 #define RETRY_MIN	100		/* first pause after a failed trial */
 #define RETRY_MAX	10000		/* longest pause; it doubles */
 #define ROW_LONG	10000		/* a row of young deaths that is told */
@@ -1016,7 +1016,8 @@ start_fail(const char *what, const char *why)
  * and it is told to go when it has passed.
  *
  * Where there is room for n workers only, the one on trial may fail because the
- * pool is whole.  So a pool that is whole is not called broken.
+ * pool is whole.  So while the program is in doubt, the failure is called one
+ * when the next worker dies young, or when the pool is not whole in time.
  */
 static struct {
 	struct worker	*w;		/* the worker on trial, or NULL */
@@ -1026,6 +1027,7 @@ static struct {
 	enum { GOOD, DOUBT, BROKEN } prog;
 	int64_t		 due;		/* no other trial before then */
 	int64_t		 delay;		/* BROKEN: pause before the next */
+	char		 why[1024];	/* DOUBT: how one failed, or empty */
 } trial;
 
 /* The program works: a trial has passed, or the pool is whole. */
@@ -1137,12 +1139,23 @@ pool_vacant(size_t places)
 	return pool_missing(places);
 }
 
-/* Returns whether n workers serve, and nobody waits for one more. */
+/*
+ * Returns whether n workers serve who are no longer young, and nobody waits for
+ * one more.
+ */
 static int
 pool_whole(void)
 {
-	return pool.n[IDLE] + pool.n[BUSY] >= opt.min && (!opt.variable ||
-	    (listener.nconns == 0 && fd_ready(listener.fd, POLLIN) == 0));
+	struct worker	*w;
+	size_t		 n = 0;
+	int		 i;
+
+	for (i = IDLE; i <= BUSY; i++)
+		TAILQ_FOREACH(w, &pool.q[i], entry)
+			n += w->gen == pool.gen &&
+			    now - w->started >= TRIAL_TIME;
+	return n >= opt.min && (!opt.variable || (listener.nconns == 0 &&
+	    fd_ready(listener.fd, POLLIN) == 0));
 }
 
 /*
@@ -1223,7 +1236,7 @@ trial_fail(const char *fmt, ...)
 {
 	struct worker	*w = trial.w;
 	va_list		 ap;
-	char		 why[1024];
+	char		 why[sizeof(trial.why)];
 	int		 hangs = w != NULL && w->exec != -1;
 
 	va_start(ap, fmt);
@@ -1238,10 +1251,14 @@ trial_fail(const char *fmt, ...)
 	if (trial.renews)
 		logit(LOG_ERR, "reload failed, old workers that stay: %zu: %s",
 		    pool_serving(), why);
-	if ((trial.prog != GOOD || hangs) && !pool_whole())
-		trial_broken(why);
-	else if (trial.prog != GOOD)
+	if (trial.prog == BROKEN || hangs ||
+	    (trial.prog == DOUBT && trial.why[0] != '\0')) {
+		if (!pool_whole())
+			trial_broken(why);
+	} else if (trial.prog == DOUBT) {
+		(void)strlcpy(trial.why, why, sizeof(trial.why));
 		trial.due = later(DOUBT_TIME);
+	}
 	trial.renews = 0;
 }
 
@@ -1369,8 +1386,12 @@ death(const struct worker *w, int failed)
 		row();
 	} else
 		(void)limit(EXITS);
-	if (trial.prog == GOOD)
+	if (trial.prog == GOOD) {
 		trial.prog = DOUBT;
+		trial.why[0] = '\0';
+	} else if (trial.prog == DOUBT && trial.why[0] != '\0' &&
+	    !pool_whole())
+		trial_broken(trial.why);
 	if (trial.prog == DOUBT && limit_full(STORM))
 		trial.due = now;
 }
