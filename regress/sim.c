@@ -1903,7 +1903,9 @@ memory_blocks(void)
 #define log_heard()		1
 #undef log_patience
 #define log_patience(ms)	((void)(ms))
+#undef dprintf
 #define dprintf(...)		((void)0)
+#undef fchmod
 #define fchmod(...)		0
 int		 kfcgi_main(int, char **);
 #define main			kfcgi_main
