@@ -90,7 +90,7 @@ fi
 
 # --- A reload for which there are not enough: an old one goes for each new one.
 # Workers of a fixed pool are short of processes only.
-for limit in '-n 20:-r -n 6 -N 6:Too many open files' '-u 6:-n 4:Resource .*'
+for limit in '-n 22:-r -n 6 -N 6:Too many open files' '-u 6:-n 4:Resource .*'
 do
 	what=${limit%%:*}
 	limited $what
