@@ -231,7 +231,7 @@ fi
 
 # Other levels see other things.
 for cc in gcc clang; do
-	for opt in -O0 -O3 -Os "-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"; do
+	for opt in -O0 "-O3 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"; do
 		! makes $cc || tree $cc "$opt" "" "" helpers
 	done
 done
