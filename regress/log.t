@@ -335,8 +335,9 @@ PID=
 ok "last words: start" begin -p / -n 1 "$(command -v perl)" -e '
     exec @ARGV if !-e shift; print STDERR "cannot open the database"; exit 3' \
     "$T/flag" "$JAIL/bin/worker" -A 100
-: >"$T/flag"
 w=$(workers)
+waitfor 20 eval '[ "$(ps_of "$w" comm)" = worker ]'
+: >"$T/flag"
 kill -KILL "$w"
 waitfor 10 has_said ERR 'worker [0-9]+ exited with status 3 after .*'
 is "$(text | sed -n "/^worker $w was killed/,\$p" | sed -n 2,3p |
