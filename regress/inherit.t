@@ -73,6 +73,8 @@ for r in '' -r; do
 	    [ "$(nworkers)" -gt 3 ]'
 	wait $load
 	for w in $(workers); do
+		# Its last client may have gone before its connection.
+		waitfor 10 eval '[ "$(echo $(fds "$w"))" = "$fds" ]'
 		is "$(echo $(fds "$w"))" "$fds" "$pool: descriptors of $w"
 	done
 	end_manager
