@@ -587,9 +587,15 @@ process_inherits(struct process *p, const struct process *from)
 static void
 conn_drop(struct process *p)
 {
+	struct process	*c;
+
 	if (p->conn != -1)
 		object_drop(p->conn);
 	p->conn = -1;
+	if (p->being == LIVE && p->prog.children > 0)
+		EACH(c)
+			if (c->being == LIVE && c->parent == p->pid)
+				conn_drop(c);
 }
 
 /* A process ends, with that wait status. */
@@ -775,6 +781,7 @@ process_looks(struct process *p, int unused)
 	int		 fd = p->fd[WORKER_CTL].object == -1 ? 0 : WORKER_CTL;
 	struct object	*o = &world.object[p->fd[fd].object];
 	struct client	*c;
+	struct process	*beside;
 
 	(void)unused;
 	if (!p->ready || p->client != -1)
@@ -806,6 +813,13 @@ process_looks(struct process *p, int unused)
 			process_leaves(p);
 		return;
 	}
+	if (p->prog.children > 0)
+		EACH(beside)
+			if (beside->being == LIVE && beside->conn == -1 &&
+			    beside->parent == p->pid) {
+				beside->conn = p->conn;
+				world.object[p->conn].refs++;
+			}
 	c = &world.client[p->client];
 	c->fixed = fd == 0;
 	if (c->state == WAITS)
@@ -1942,12 +1956,21 @@ static void
 check_execv(void)
 {
 	const struct process *p = world.self;
-	int		 fd, sig;
+	int		 fd, i, sig;
 
 	for (fd = 0; fd < p->top; fd++)
 		if (p->fd[fd].object != -1 && !p->fd[fd].cloexec &&
 		    fd > (opt.variable ? WORKER_CTL : STDERR_FILENO))
 			broken("a worker inherits descriptor %d", fd);
+	/* If execve(2) hangs, others would wait for the end of these. */
+	for (fd = 0; fd < p->top && opt.variable; fd++) {
+		i = p->fd[fd].object;
+		if (i != -1 && (world.object[i].kind == CONN ||
+		    (world.object[i].kind == SOCK &&
+		    i != p->fd[WORKER_CTL].object &&
+		    world.object[i].peer != p->fd[WORKER_CTL].object)))
+			broken("a child keeps descriptor %d of another", fd);
+	}
 	if (world.object[p->fd[0].object].kind != (opt.variable ? NUL :
 	    LISTENER) || (opt.variable &&
 	    world.object[p->fd[WORKER_CTL].object].kind != SOCK))
