@@ -1975,6 +1975,9 @@ check_execv(void)
 	    LISTENER) || (opt.variable &&
 	    world.object[p->fd[WORKER_CTL].object].kind != SOCK))
 		broken("a worker has a wrong descriptor 0, or control socket");
+	for (fd = STDOUT_FILENO; fd <= STDERR_FILENO && !opt.debug; fd++)
+		if (p->fd[fd].object != manager_proc->fd[out.pipe[1]].object)
+			broken("what a worker prints goes elsewhere");
 	for (sig = 1; sig < 32; sig++)
 		if (p->handler[sig] != NULL || p->mask & 1U << sig)
 			broken("signal %d is not a worker's own", sig);
@@ -2100,7 +2103,7 @@ static void
 check_log(int prio, const char *line)
 {
 	static long long delay;
-	unsigned long long n[8], deaths, faults;
+	unsigned long long n[9], deaths, faults;
 	const char	*next = strstr(line, "next trial in ");
 	struct process	*p;
 	int		 children = 0;
@@ -2143,13 +2146,14 @@ check_log(int prio, const char *line)
 	if (strcmp(line, "stopped") == 0 && children > 0 && !world.poll_fails)
 		broken("it says stopped, and has children");
 	if (sscanf(line, "status: %llu %*[a-z], %llu busy, %llu leaving, "
-	    "%llu starting; min %llu, max %llu; %llu handed out, %llu deaths",
-	    &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &n[7]) < 8)
+	    "%llu starting; min %llu, max %llu; %llu handed out, %llu "
+	    "%*[a-z], %llu", &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6],
+	    &n[7], &n[8]) < 9)
 		return;
 	deaths = (unsigned)life.deaths;
 	faults = (unsigned)life.faults;
 	if (n[6] != (unsigned)life.handed || n[7] < deaths ||
-	    n[7] > deaths + faults)
+	    n[7] > deaths + faults || n[8] > life.nforks)
 		broken("the status is wrong: %d handed out, %d to %d deaths",
 		    life.handed, life.deaths, life.deaths + life.faults);
 	if (n[0] + n[1] + n[2] + n[3] != pool.total)
@@ -2230,6 +2234,14 @@ check_ended(int unused)
 	after(50 * SEC, check_ended, 0);
 }
 
+/* Who is asked twice kills, which takes KILL_GRACE at most. */
+static void
+check_killed(int unused)
+{
+	(void)unused;
+	broken("it was told to stop twice, and does not end");
+}
+
 /* Somebody wants kfcgi to stop. */
 static void
 stop_comes(int unused)
@@ -2240,8 +2252,12 @@ stop_comes(int unused)
 	(void)unused;
 	say("--- kfcgi is told to stop");
 	manager_proc->pending |= 1U << sigs[between(0, 2)];
-	if (life.asked++ > 0)
+	if (life.asked++ > 0) {
+		if (world.us > life.asked_at + SEC &&
+		    life.frozen < life.asked_at)
+			after(8 * SEC, check_killed, 0);
 		return;
+	}
 	life.asked_at = world.us;
 	life.patience = 4 * SEC;
 	EACH(p)
