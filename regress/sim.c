@@ -1940,7 +1940,9 @@ check_sleep(const struct pollfd *fds, nfds_t n, int timeout)
 	for (fd = 0; fd < p->top; fd++) {
 		o = &world.object[p->fd[fd].object == -1 ? 0 :
 		    p->fd[fd].object];
-		if ((o->kind == PIPE || o->kind == SOCK) &&
+		for (i = 0; i < n && fds[i].fd != fd; i++)
+			continue;
+		if (i == n && (o->kind == PIPE || o->kind == SOCK) &&
 		    readiness(o) & POLLIN)
 			broken("sleeps for ever, and descriptor %d is readable",
 			    fd);
