@@ -1938,8 +1938,9 @@ check_sleep(const struct pollfd *fds, nfds_t n, int timeout)
 	    !TAILQ_EMPTY(&pool.q[STARTING]) || !TAILQ_EMPTY(&pool.q[TRIAL]))
 		broken("sleeps for ever, and a worker may never go");
 	for (fd = 0; fd < p->top; fd++) {
-		o = &world.object[p->fd[fd].object == -1 ? 0 :
-		    p->fd[fd].object];
+		if (p->fd[fd].object == -1)
+			continue;
+		o = &world.object[p->fd[fd].object];
 		for (i = 0; i < n && fds[i].fd != fd; i++)
 			continue;
 		if (i == n && (o->kind == PIPE || o->kind == SOCK) &&
